@@ -1,0 +1,156 @@
+"""JSON lines: bytes in any split go in, whole messages come out; a broken rule is fatal for the connection.
+
+Pure: no I/O, no clock. SPEC.md section 2 has the rules.
+"""
+
+import json
+
+from tako.errors import InvalidRequest
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    Message = dict[str, Any]
+
+MAX_FRAME_BYTES = 1_048_576
+MAX_DEPTH = 64
+
+
+class Framer:
+    """Cut a byte stream into messages.
+
+    After a fatal error nothing more is delivered: `feed` raises the same error again. Memory held is at most
+    `max_bytes` and one read. `max_bytes=None` is for replies, which have no limit.
+    """
+
+    __slots__ = ("_buffer", "_error", "_max_bytes")
+
+    def __init__(self, *, max_bytes: int | None = MAX_FRAME_BYTES) -> None:
+        self._buffer = bytearray()
+        self._max_bytes = max_bytes
+        self._error: InvalidRequest | None = None
+
+    def feed(self, data: bytes) -> "list[Message]":
+        """The messages that `data` completes, in order.
+
+        Raises:
+            InvalidRequest: a line broke a rule. Messages before it are lost with it only if they came in the same
+                call: use `lines` where those must still be answered.
+        """
+        return [decode(line) for line in self.lines(data)]
+
+    def lines(self, data: bytes) -> list[bytes]:
+        """The lines that `data` completes, without their newlines and not yet decoded; empty lines are skipped.
+
+        Raises:
+            InvalidRequest: a line is longer than the limit. Close the connection.
+        """
+        if self._error is not None:
+            raise self._error
+        if not self._buffer and data.endswith(b"\n"):
+            lines = data[:-1].split(b"\n")
+        else:
+            head, newline, tail = data.rpartition(b"\n")
+            if not newline:
+                self._buffer += data
+                self._check_length(len(self._buffer))
+                return []
+            lines = (bytes(self._buffer) + head).split(b"\n")
+            self._buffer[:] = tail
+            self._check_length(len(tail))
+        for line in lines:
+            self._check_length(len(line))
+        return [line for line in lines if line]
+
+    @property
+    def buffered(self) -> int:
+        """Bytes of an unfinished line."""
+        return len(self._buffer)
+
+    def _check_length(self, length: int) -> None:
+        if self._max_bytes is not None and length > self._max_bytes:
+            self._buffer.clear()
+            self._error = InvalidRequest(f"invalid request: a line is longer than {self._max_bytes} bytes")
+            raise self._error
+
+
+def encode(message: "Message") -> bytes:
+    """One line, newline included. Raises ValueError for NaN and Infinity, TypeError for what is not JSON."""
+    return _encode(message).encode("utf-8", "surrogatepass") + b"\n"
+
+
+_encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
+
+
+def decode(line: bytes) -> "Message":
+    """The message in a line, strictly: an object, UTF-8, no key twice, no NaN, at most MAX_DEPTH deep.
+
+    Raises:
+        InvalidRequest: says which rule was broken.
+    """
+    try:
+        text = line.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise InvalidRequest(f"invalid request: not UTF-8 at byte {error.start}") from error
+    if line.count(b"{") + line.count(b"[") > MAX_DEPTH and depth(text) > MAX_DEPTH:
+        raise InvalidRequest(f"invalid request: nested deeper than {MAX_DEPTH}")
+    try:
+        message = _decode(text)
+    except InvalidRequest:
+        raise
+    except (ValueError, RecursionError) as error:
+        raise InvalidRequest(f"invalid request: not JSON: {error}") from error
+    if type(message) is not dict:
+        raise InvalidRequest("invalid request: a request is a JSON object")
+    return message
+
+
+def depth(text: str) -> int:
+    """How deep arrays and objects are nested in a JSON text; brackets inside strings do not count."""
+    deepest = level = 0
+    in_string = escaped = False
+    for char in text:
+        if in_string:
+            if escaped:
+                escaped = False
+            elif char == "\\":
+                escaped = True
+            elif char == '"':
+                in_string = False
+        elif char == '"':
+            in_string = True
+        elif char in "[{":
+            level += 1
+            if level > deepest:
+                deepest = level
+                if deepest > MAX_DEPTH:
+                    return deepest
+        elif char in "]}":
+            level -= 1
+    return deepest
+
+
+def _object(pairs: "list[tuple[str, Any]]") -> "Message":
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        seen: set[str] = set()
+        for key, _ in pairs:
+            if key in seen:
+                raise InvalidRequest(f"invalid request: key {key[:64]!r} stands twice in one object")
+            seen.add(key)
+    return found
+
+
+def _constant(name: str) -> None:
+    raise InvalidRequest(f"invalid request: {name} is not JSON")
+
+
+def _float(text: str) -> float:
+    value = float(text)
+    if value in (float("inf"), float("-inf")):
+        raise InvalidRequest(f"invalid request: number {text[:32]} is out of range")
+    return value
+
+
+_decode = json.JSONDecoder(object_pairs_hook=_object, parse_constant=_constant, parse_float=_float).decode
