@@ -1,0 +1,124 @@
+"""Where an app's files and sockets lie (SPEC.md section 5), and the folders made so that only their owner can enter."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import stat
+from dataclasses import dataclass
+from pathlib import Path
+
+from tako.errors import TakoError
+
+
+@dataclass(frozen=True, slots=True)
+class Places:
+    """The paths of one app in development. `root` is the folder `tako dev` was started in."""
+
+    root: Path
+    state: Path  # .tako
+    sockets: Path
+
+    @property
+    def database(self) -> Path:
+        return self.state / "runs.db"
+
+    @property
+    def lock(self) -> Path:
+        return self.state / "engine.lock"
+
+    @property
+    def engine_json(self) -> Path:
+        return self.state / "engine.json"
+
+    @property
+    def secrets(self) -> Path:
+        return self.state / "secrets.json"
+
+    @property
+    def logs(self) -> Path:
+        return self.state / "logs"
+
+    @property
+    def spool(self) -> Path:
+        return self.state / "spool"
+
+    @property
+    def data(self) -> Path:
+        return self.state / "data"
+
+    @property
+    def internal_socket(self) -> Path:
+        return self.sockets / "internal.sock"
+
+    @property
+    def listener_socket(self) -> Path:
+        return self.sockets / "app.sock"
+
+
+def runtime_folder() -> Path:
+    """`XDG_RUNTIME_DIR`, else a folder of this user in /tmp; made with mode 0700.
+
+    Raises:
+        TakoError: the folder belongs to somebody else, or others can enter it.
+    """
+    if runtime := os.environ.get("XDG_RUNTIME_DIR"):
+        folder = Path(runtime)
+        if folder.is_dir() and os.access(folder, os.W_OK):
+            return folder / "tako"
+    folder = Path(f"/tmp/tako-{os.geteuid()}")  # a socket's path is at most 107 bytes, so TMPDIR is not followed
+    make_private(folder)
+    return folder
+
+
+def places_of(root: Path) -> Places:
+    """The places of the app in `root`. Makes nothing."""
+    root = root.resolve()
+    name = hashlib.sha256(str(root).encode()).hexdigest()[:16]
+    return Places(root=root, state=root / ".tako", sockets=runtime_folder() / name)
+
+
+def make(places: Places) -> None:
+    """Make the app's folders, private to their owner, and keep `.tako` out of git.
+
+    Raises:
+        TakoError: the folder cannot be written, or is open to others and not ours.
+    """
+    try:
+        for folder in (places.state, places.logs, places.spool, places.data):
+            folder.mkdir(mode=0o700, exist_ok=True)
+        ignore = places.state / ".gitignore"
+        if not ignore.exists():
+            ignore.write_text("*\n")
+    except OSError as error:
+        raise TakoError(
+            f"Tako keeps its store in {places.state}, and that folder cannot be written: {error.strerror}.",
+            cure="Make the folder writable for you, or start in a copy of it.",
+        ) from error
+    if not os.access(places.state, os.W_OK):
+        raise TakoError(
+            f"Tako keeps its store in {places.state}, and that folder cannot be written.",
+            cure="Make the folder writable for you, or start in a copy of it.",
+        )
+    make_private(places.sockets.parent)
+    make_private(places.sockets)
+
+
+def make_private(folder: Path) -> None:
+    """Make `folder` with mode 0700, or check that it is ours and closed to others.
+
+    Raises:
+        TakoError: it is a link, somebody else's, or open to others.
+    """
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(mode=0o700)
+    except FileExistsError:
+        found = folder.lstat()
+        if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid():
+            raise TakoError(
+                f"{folder} is not a folder of yours, so sockets in it could be somebody else's.",
+                cure=f"Look at `ls -ld {folder}`, remove it, and start again.",
+            ) from None
+        if stat.S_IMODE(found.st_mode) & 0o077:
+            folder.chmod(0o700)
