@@ -1,1 +1,1 @@
-"""One app on one machine, wired: store, rules, supervisor, sockets. A rule about runs found here is in the wrong room."""
+"""One app on one machine, wired: store, rules, supervisor, sockets. Rules about runs do not belong here."""

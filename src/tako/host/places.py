@@ -19,41 +19,15 @@ class Places:
     state: Path  # .tako
     sockets: Path
 
-    @property
-    def database(self) -> Path:
-        return self.state / "runs.db"
-
-    @property
-    def lock(self) -> Path:
-        return self.state / "engine.lock"
-
-    @property
-    def engine_json(self) -> Path:
-        return self.state / "engine.json"
-
-    @property
-    def secrets(self) -> Path:
-        return self.state / "secrets.json"
-
-    @property
-    def logs(self) -> Path:
-        return self.state / "logs"
-
-    @property
-    def spool(self) -> Path:
-        return self.state / "spool"
-
-    @property
-    def data(self) -> Path:
-        return self.state / "data"
-
-    @property
-    def internal_socket(self) -> Path:
-        return self.sockets / "internal.sock"
-
-    @property
-    def listener_socket(self) -> Path:
-        return self.sockets / "app.sock"
+    database: Path
+    lock: Path
+    engine_json: Path
+    secrets: Path
+    logs: Path
+    spool: Path
+    data: Path
+    internal_socket: Path
+    listener_socket: Path
 
 
 def runtime_folder() -> Path:
@@ -74,8 +48,22 @@ def runtime_folder() -> Path:
 def places_of(root: Path) -> Places:
     """The places of the app in `root`. Makes nothing."""
     root = root.resolve()
-    name = hashlib.sha256(str(root).encode()).hexdigest()[:16]
-    return Places(root=root, state=root / ".tako", sockets=runtime_folder() / name)
+    state = root / ".tako"
+    sockets = runtime_folder() / hashlib.sha256(str(root).encode()).hexdigest()[:16]
+    return Places(
+        root=root,
+        state=state,
+        sockets=sockets,
+        database=state / "runs.db",
+        lock=state / "engine.lock",
+        engine_json=state / "engine.json",
+        secrets=state / "secrets.json",
+        logs=state / "logs",
+        spool=state / "spool",
+        data=state / "data",
+        internal_socket=sockets / "internal.sock",
+        listener_socket=sockets / "app.sock",
+    )
 
 
 def make(places: Places) -> None:

@@ -90,7 +90,7 @@ class Server:
 
 
 class Connection(asyncio.Protocol):
-    """One client. Handlers use `principal`, `peer`, `push`, `close`, `closed`, and `state` for what they keep with it."""
+    """One client. Handlers use `principal`, `peer`, `push`, `close`, `closed`; `state` is theirs to keep things in."""
 
     __slots__ = (
         "_busy", "_cut", "_ended", "_framer", "_pending", "_server", "_transport", "_waiting",
@@ -158,8 +158,6 @@ class Connection(asyncio.Protocol):
         try:
             for line in self._framer.lines(data):
                 self._receive(framing.decode(line))
-                if self.closed:
-                    return
         except InvalidRequest as error:
             self._fatal(error)
             return
@@ -202,6 +200,8 @@ class Connection(asyncio.Protocol):
     # --- requests ---
 
     def _receive(self, message: Message) -> None:
+        if self.closed:
+            return
         if self.principal is None or ("token" in message and message["token"] != self.state.get("token")):
             self._introduce(message)
         self._pending += 1

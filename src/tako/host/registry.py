@@ -1,0 +1,148 @@
+"""Which workflows there are, in which group: from a worker that has imported them, else the last one that had, else
+the static scan. What enqueue checks names and payloads against."""
+
+from __future__ import annotations
+
+import difflib
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from tako.errors import PayloadError, UnknownWorkflow
+from tako.protocol.messages import Registry as GroupRegistry
+from tako.protocol.messages import WorkflowInfo
+
+
+@dataclass(slots=True)
+class Registry:
+    """What the current code declares. `live` was told by workers of this code, `stored` by those of the code before,
+    `scanned` is what the files seem to declare."""
+
+    live: dict[str, GroupRegistry] = field(default_factory=dict)  # by group
+    stored: dict[str, GroupRegistry] = field(default_factory=dict)
+    scanned: dict[str, list[str]] = field(default_factory=dict)  # names by group
+    _by_name: dict[str, WorkflowInfo] = field(default_factory=dict)  # live and stored, aliases included
+    _group_of: dict[str, str] = field(default_factory=dict)
+
+    def told(self, registry: GroupRegistry) -> None:
+        """A worker of the current code has said what its group declares."""
+        self.live[registry["group"]] = registry
+        self.stored[registry["group"]] = registry
+        self._index()
+
+    def new_code(self, scanned: Mapping[str, Iterable[str]]) -> None:
+        """The code changed: what workers told of the old one is only the last resort now."""
+        self.scanned = {group: sorted(names) for group, names in scanned.items()}
+        self.stored.update(self.live)
+        for group in list(self.stored):
+            if group not in self.scanned:
+                del self.stored[group]
+        self.live.clear()
+        self._index()
+
+    def group_of(self, name: str) -> str | None:
+        """The group whose workers run workflows of this name; None when nothing declares it."""
+        return self._group_of.get(name)
+
+    def find(self, name: str) -> WorkflowInfo | None:
+        """What is known of a workflow by its name or an alias; None when no worker has told of it yet."""
+        return self._by_name.get(name)
+
+    def names_of(self, group: str) -> list[str]:
+        """All names that runs of the group's workflows may be stored under, aliases included."""
+        return [name for name, its_group in self._group_of.items() if its_group == group]
+
+    def workflows(self) -> list[WorkflowInfo]:
+        """Every workflow that workers have told of, by name."""
+        found = {info["name"]: info for info in self._by_name.values()}
+        return [found[name] for name in sorted(found)]
+
+    def unknown(self, name: str) -> UnknownWorkflow:
+        """The refusal of a name that nothing declares, with the nearest ones."""
+        known = sorted(self._group_of)
+        near = difflib.get_close_matches(name, known, n=3)
+        if near:
+            hint = f"Did you mean {' or '.join(near)}?"
+        elif known:
+            hint = f"Known: {', '.join(known[:8])}{', …' if len(known) > 8 else ''}."
+        else:
+            hint = "No workflow is declared at all; `tako init` writes a first one."
+        return UnknownWorkflow(
+            f"no code declares a workflow named {_shown(name)}; nothing was enqueued",
+            cure=hint,
+            detail={"name": name[:200], "nearest": near},
+        )
+
+    def _index(self) -> None:
+        self._by_name.clear()
+        self._group_of.clear()
+        for group, names in self.scanned.items():
+            for name in names:
+                self._group_of[name] = group
+        for registries in (self.stored, self.live):
+            for group, registry in registries.items():
+                for info in registry["workflows"]:
+                    for name in (info["name"], *info["aliases"]):
+                        self._by_name[name] = info
+                        self._group_of[name] = group
+
+
+_ACCEPTS: dict[str, tuple[type, ...]] = {
+    "str": (str,),
+    "int": (int,),
+    "float": (int, float),
+    "bool": (bool,),
+    "list": (list,),
+    "dict": (dict,),
+    "None": (type(None),),
+}
+
+
+def check_payload(info: WorkflowInfo, payload_json: str) -> dict[str, Any]:
+    """Check arguments that no SDK has checked (by name, v0, CLI) against the handler's parameters; return them.
+
+    Only what can be told without the code: names, and the plainest types. The worker decodes the rest.
+
+    Raises:
+        PayloadError: names the argument. Nothing was stored.
+    """
+    try:
+        payload = json.loads(payload_json)
+    except ValueError as error:
+        raise PayloadError(f"enqueue {info['name']}: the payload is not JSON: {error}") from error
+    if not isinstance(payload, dict):
+        raise PayloadError(f"enqueue {info['name']}: the payload is an object of arguments, not {_kind(payload)}")
+    parameters = {parameter["name"]: parameter for parameter in info["parameters"]}
+    for name in payload:
+        if name not in parameters:
+            near = difflib.get_close_matches(name, parameters, n=1)
+            hint = f"Did you mean {near[0]!r}?" if near else f"It takes: {', '.join(parameters) or 'nothing'}."
+            raise PayloadError(f"enqueue {info['name']}: it has no argument {_shown(name)}", cure=hint)
+    for name, parameter in parameters.items():
+        if name not in payload:
+            if parameter["required"]:
+                raise PayloadError(f"enqueue {info['name']}: argument {name!r} ({parameter['type']}) is missing")
+            continue
+        _check_plain_type(info["name"], name, parameter["type"], payload[name])
+    return payload
+
+
+def _check_plain_type(workflow: str, name: str, declared: str, value: object) -> None:
+    accepted: tuple[type, ...] = ()
+    for part in declared.split("|"):
+        if (plain := _ACCEPTS.get(part.strip())) is None:
+            return
+        accepted += plain
+    fits = isinstance(value, accepted) and (bool in accepted or not isinstance(value, bool))
+    if not fits:
+        raise PayloadError(f"enqueue {workflow}: argument {name!r} is {declared}, found {_kind(value)}")
+
+
+def _kind(value: object) -> str:
+    names = {dict: "an object", list: "a list", str: "a text", bool: "a boolean", type(None): "null"}
+    return names.get(type(value), "a number")
+
+
+def _shown(name: str) -> str:
+    return repr(name if len(name) <= 100 else name[:99] + "…")
