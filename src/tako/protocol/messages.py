@@ -53,6 +53,7 @@ class NewRun(TypedDict):
     id: str
     workflow: str
     payload_json: str
+    signature: NotRequired[str]  # of the handler the caller has checked the arguments against
     run_at_ms: NotRequired[int]
     delay_ms: NotRequired[int]
     key: NotRequired[str]

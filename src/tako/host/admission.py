@@ -1,0 +1,174 @@
+"""The gate before the store: who may enqueue now, who waits for a booting worker, who is refused and why.
+
+Refused means: nothing was written. Held means: the caller waits, a few seconds at most, until a new worker has said
+HELLO or has failed (contract.md 3.2, rows 5b, 11, 14, 15). What is admitted is stored by one `submit` to the writer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol
+
+from tako.clock import Clock
+from tako.errors import EnqueueError, InvalidRequest, PayloadError
+from tako.host.registry import Registry, check_payload
+from tako.protocol.messages import Enqueued, NewRun
+
+MAX_PAYLOAD_BYTES = 1_048_576
+DEFAULT_DEADLINE_S = 5.0
+
+
+class Gate(Protocol):
+    """What admission needs of a group's supervisor."""
+
+    @property
+    def is_unproven(self) -> bool:
+        """Whether new code has not said HELLO yet."""
+        ...
+
+    def admit_now(self) -> bool:
+        """True to accept; False to wait with `admit`. Raises WorkerUnhealthy to refuse."""
+        ...
+
+    async def admit(self, deadline: float) -> None:
+        """Return when an enqueue may be stored; raises WorkerUnhealthy, at the latest before `deadline`."""
+        ...
+
+
+class Admission:
+    """`submit` stores admitted runs in one transaction; `look` makes sure that the code known is the code on disk."""
+
+    def __init__(
+        self,
+        *,
+        registry: Registry,
+        gates: Mapping[str, Gate],
+        clock: Clock,
+        submit: Callable[[Sequence[NewRun], int | None], asyncio.Future[list[Enqueued]]],
+        hurry: Callable[[str], None],
+        look: Callable[[], None],
+    ) -> None:
+        self._registry = registry
+        self._gates = gates
+        self._clock = clock
+        self._submit = submit
+        self._hurry = hurry
+        self._look = look
+        self.closed: str | None = None  # why nothing is admitted any more
+
+    def enqueue(self, news: Sequence[NewRun], deadline_mono_ms: int | None) -> asyncio.Future[list[Enqueued]] | Any:
+        """Store the runs, now (a future) or after a wait (a coroutine); all of them or none.
+
+        Raises:
+            WorkerUnhealthy, UnknownWorkflow, PayloadError, StoreUnavailable: nothing was stored.
+        """
+        if self.closed is not None:
+            raise EnqueueError(self.closed)
+        self._look()
+        groups = self._groups_of(news)
+        if groups is None or not all(self._gates[group].admit_now() for group in groups):
+            return self._wait_and_store(news, deadline_mono_ms)
+        return self._store(news, groups, deadline_mono_ms)
+
+    def _groups_of(self, news: Sequence[NewRun]) -> set[str] | None:
+        """The groups that must be able to work; None when a name is not known (yet). Held-for-later runs need none."""
+        groups: set[str] = set()
+        for new in news:
+            group = self._registry.group_of(new["workflow"])
+            if group is None or group not in self._gates:
+                return None
+            if new.get("if_unhealthy") != "hold":
+                groups.add(group)
+        return groups
+
+    async def _wait_and_store(self, news: Sequence[NewRun], deadline_mono_ms: int | None) -> list[Enqueued]:
+        now = self._clock.monotonic()
+        deadline = now + DEFAULT_DEADLINE_S if deadline_mono_ms is None else deadline_mono_ms / 1000
+        groups = self._groups_of(news)
+        if groups is None:
+            groups = await self._wait_for_names(news, deadline)
+        for group in sorted(groups):
+            if not self._gates[group].admit_now():
+                await self._gates[group].admit(deadline)
+        return await self._store(news, groups, deadline_mono_ms)
+
+    async def _wait_for_names(self, news: Sequence[NewRun], deadline: float) -> set[str]:
+        """A name found nowhere may be declared by code that is just booting, or by code that cannot boot."""
+        for gate in list(self._gates.values()):
+            if gate.is_unproven:
+                await gate.admit(deadline)
+        groups = self._groups_of(news)
+        if groups is not None:
+            return groups
+        for gate in self._gates.values():
+            gate.admit_now()  # raises WorkerUnhealthy: the name may be one of theirs
+        missing = next(new["workflow"] for new in news if self._registry.group_of(new["workflow"]) is None)
+        raise self._registry.unknown(missing)
+
+    def _store(
+        self, news: Sequence[NewRun], groups: set[str], deadline_mono_ms: int | None
+    ) -> asyncio.Future[list[Enqueued]]:
+        for new in news:
+            self._complete(new)
+        stored = self._submit(news, deadline_mono_ms)
+        for group in groups:
+            self._hurry(group)
+        return stored
+
+    def _complete(self, new: NewRun) -> None:
+        """Fill in what the caller left to the workflow's own options, and check what no SDK has checked."""
+        info = self._registry.find(new["workflow"])
+        if info is None:
+            return
+        if new.get("signature") != info["signature"]:
+            check_payload(info, new["payload_json"])
+        new.setdefault("retries", info["retries"])
+
+
+def check_new_runs(value: object) -> list[NewRun]:
+    """The `runs` of a request, each with the fields it must have and none of a wrong type.
+
+    Raises:
+        InvalidRequest: names the field.
+        PayloadError: a payload is too large.
+    """
+    if not isinstance(value, list) or not value:
+        raise InvalidRequest("invalid request: `runs` is a list of at least one run")
+    for new in value:
+        if not isinstance(new, dict):
+            raise InvalidRequest("invalid request: `runs` holds objects")
+        for name, (kinds, required) in _FIELDS.items():
+            if name not in new:
+                if required:
+                    raise InvalidRequest(f"invalid request: a run without `{name}`")
+            elif not isinstance(new[name], kinds) or (isinstance(new[name], bool) and bool not in kinds):
+                raise InvalidRequest(f"invalid request: `{name}` of a run has the wrong type")
+        if len(new["payload_json"]) > MAX_PAYLOAD_BYTES:
+            raise payload_too_large(new["workflow"], len(new["payload_json"]))
+    return value
+
+
+_FIELDS: dict[str, tuple[tuple[type, ...], bool]] = {
+    "id": ((str,), True),
+    "workflow": ((str,), True),
+    "payload_json": ((str,), True),
+    "signature": ((str,), False),
+    "run_at_ms": ((int,), False),
+    "delay_ms": ((int,), False),
+    "key": ((str,), False),
+    "on_duplicate": ((str,), False),
+    "priority": ((int,), False),
+    "retries": ((int,), False),
+    "expires_at_ms": ((int,), False),
+    "if_unhealthy": ((str,), False),
+    "confirm": ((bool,), False),
+}
+
+
+def payload_too_large(workflow: str, size: int) -> PayloadError:
+    """The refusal of arguments over the limit."""
+    return PayloadError(
+        f"enqueue {workflow}: the arguments are {size:,} bytes, the limit is {MAX_PAYLOAD_BYTES:,}; nothing was stored",
+        cure="Store the data elsewhere (a file, a table) and pass a reference to it.",
+    )
