@@ -1,0 +1,29 @@
+# Two commands to know: `make demo` shows it, `make test` proves it. Both install what they need into .venv first.
+.PHONY: help demo test quick check install clean
+
+help:
+	@echo "make demo    run the sign-up app with its workflows, and what to try with it"
+	@echo "make test    lint, types and every test; what CI runs"
+	@echo "make quick   the tests of the rooms only, in seconds"
+	@echo "make check   lint and types"
+	@echo "make install install into .venv, and the Debian packages of scripts/debian-packages"
+	@echo "make clean   remove .venv, caches and the example's data"
+
+demo: install
+	@scripts/demo
+
+test: install
+	@scripts/test
+
+quick: install
+	@scripts/quick
+
+check: install
+	@scripts/check
+
+install:
+	@scripts/install
+
+clean:
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist examples/*/.tako
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
