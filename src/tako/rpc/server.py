@@ -93,7 +93,7 @@ class Connection(asyncio.Protocol):
     """One client. Handlers use `principal`, `peer`, `push`, `close`, `closed`; `state` is theirs to keep things in."""
 
     __slots__ = (
-        "_busy", "_cut", "_ended", "_framer", "_pending", "_server", "_transport", "_waiting",
+        "_busy", "_ended", "_framer", "_half_line", "_pending", "_server", "_transport", "_unread", "_waiting",
         "closed", "peer", "principal", "state",
     )  # fmt: skip
 
@@ -105,7 +105,8 @@ class Connection(asyncio.Protocol):
         self._busy = False
         self._pending = 0  # requests not answered yet
         self._ended = False  # the client has closed its writing half
-        self._cut: asyncio.TimerHandle | None = None
+        self._half_line: asyncio.TimerHandle | None = None  # cuts a client that sends half a line and waits
+        self._unread: asyncio.TimerHandle | None = None  # cuts a client that does not read its replies
         self.closed = False
         self.peer = Peer(pid=0, uid=-1)
         self.principal: Principal | None = None
@@ -142,7 +143,8 @@ class Connection(asyncio.Protocol):
     def connection_lost(self, _error: Exception | None) -> None:
         """Forget the client; what it was owed is dropped, what it had committed stays."""
         self.closed = True
-        self._disarm()
+        self._half_line = _disarmed(self._half_line)
+        self._unread = _disarmed(self._unread)
         self._waiting.clear()
         if self in self._server.connections:
             self._server.connections.discard(self)
@@ -161,10 +163,10 @@ class Connection(asyncio.Protocol):
         except InvalidRequest as error:
             self._fatal(error)
             return
-        if self._framer.buffered:
-            self._arm()
-        elif self._cut is not None:
-            self._disarm()
+        if not self._framer.buffered:
+            self._half_line = _disarmed(self._half_line)
+        elif self._half_line is None:
+            self._half_line = self._patience()
 
     def eof_received(self) -> bool:
         """Keep our half while something is owed: a v0 client may close its own as soon as it has sent its line."""
@@ -175,22 +177,17 @@ class Connection(asyncio.Protocol):
         """A client that does not read its replies is not read either, and is cut after a while."""
         if self._transport is not None:
             self._transport.pause_reading()
-        self._arm()
+        if self._unread is None:
+            self._unread = self._patience()
 
     def resume_writing(self) -> None:
         """It reads again."""
         if self._transport is not None and not self.closed:
             self._transport.resume_reading()
-        self._disarm()
+        self._unread = _disarmed(self._unread)
 
-    def _arm(self) -> None:
-        if self._cut is None:
-            self._cut = asyncio.get_running_loop().call_later(PATIENCE_S, self._abort)
-
-    def _disarm(self) -> None:
-        if self._cut is not None:
-            self._cut.cancel()
-            self._cut = None
+    def _patience(self) -> asyncio.TimerHandle:
+        return asyncio.get_running_loop().call_later(PATIENCE_S, self._abort)
 
     def _abort(self) -> None:
         self.closed = True
@@ -311,6 +308,12 @@ class Connection(asyncio.Protocol):
     def _fatal(self, error: TakoError) -> None:
         self.push(error_reply(error, command=""))
         self.close()
+
+
+def _disarmed(timer: asyncio.TimerHandle | None) -> asyncio.TimerHandle | None:
+    if timer is not None:
+        timer.cancel()
+    return None
 
 
 def error_reply(error: BaseException, *, command: str) -> Message:
