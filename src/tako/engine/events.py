@@ -1,0 +1,37 @@
+"""What a transaction tells the rest of the house, handed out after its COMMIT and never before."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class Ready(NamedTuple):
+    """A run of `workflow` may be claimed now. One per workflow and lane in a transaction, however many runs it made."""
+
+    workflow: str
+    lane: str  # "ready" or "solo"
+
+
+class Later(NamedTuple):
+    """A run becomes due at this time: the dispatcher's alarm may have to ring earlier than it stands."""
+
+    run_at_ms: int
+
+
+class Changed(NamedTuple):
+    """A run's stored status is new, and it has not ended."""
+
+    run_id: str
+    workflow: str
+    status: str
+
+
+class Ended(NamedTuple):
+    """A run became succeeded, cancelled or dead."""
+
+    run_id: str
+    workflow: str
+    status: str
+
+
+Event = Ready | Later | Changed | Ended

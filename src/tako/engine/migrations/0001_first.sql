@@ -1,0 +1,189 @@
+-- The first schema. What must always be true of a row stands here as a CHECK; I1 to I9 are the contract's invariants.
+
+-- One row a run, kept narrow: it is rewritten at each change of state, so what can be large lives in tables of its own.
+-- `seq` orders runs by arrival and is what every other table refers to.
+CREATE TABLE runs (
+  seq              INTEGER PRIMARY KEY,
+  id               TEXT    NOT NULL UNIQUE,
+  workflow         TEXT    NOT NULL,
+  status           TEXT    NOT NULL,
+  -- Where a pending run waits: not due, to be claimed, or to be claimed alone (a suspect).
+  lane             TEXT,
+  -- Why a pending run waits: an unfinished sleep or wait_for. NULL: it waits for its time or a claim.
+  parked           TEXT,
+  priority         INTEGER NOT NULL DEFAULT 0,
+  -- Pending: when it is due. NULL while it waits for a signal without a timeout.
+  run_at_ms        INTEGER,
+  key              TEXT,
+  -- The fencing token: +1 at each claim, never taken back.
+  epoch            INTEGER NOT NULL DEFAULT 0,
+  -- The epoch that parked last, so that a repeated park is recognised.
+  parked_epoch     INTEGER,
+  -- Who holds it, or held it last; and the release that worker ran.
+  worker_id        TEXT,
+  release          TEXT,
+  -- `attempt` counts executions from the first line; `failures` those that ended in an exception and spent a retry.
+  -- `attempt_open` is 1 from the claim that began the attempt until it ends; a parked run's attempt stays open.
+  attempt          INTEGER NOT NULL DEFAULT 0,
+  attempt_open     INTEGER NOT NULL DEFAULT 0,
+  attempt_ms       INTEGER,
+  failures         INTEGER NOT NULL DEFAULT 0,
+  retries          INTEGER,
+  -- Deaths of its worker while it was alone in flight: since the last progress, and in all.
+  crashes          INTEGER NOT NULL DEFAULT 0,
+  lifetime_crashes INTEGER NOT NULL DEFAULT 0,
+  -- A suspect: for how long it had been running when its worker died with several runs in flight.
+  suspect_ms       INTEGER,
+  generation       INTEGER NOT NULL DEFAULT 1,
+  created_ms       INTEGER NOT NULL,
+  started_ms       INTEGER,
+  claimed_ms       INTEGER,
+  ended_ms         INTEGER,
+  expires_at_ms    INTEGER,
+  scheduled_for_ms INTEGER,
+  parent           INTEGER,
+  reason           TEXT,
+  warnings         TEXT,
+  acknowledged     INTEGER NOT NULL DEFAULT 0,
+
+  CHECK (status IN ('pending', 'running', 'succeeded', 'cancelled', 'dead')),                       -- I2
+  CHECK ((status = 'pending') = (lane IS NOT NULL)),
+  CHECK (lane IN ('later', 'ready', 'solo')),
+  CHECK (parked IS NULL OR (status = 'pending' AND lane = 'later' AND parked IN ('sleep', 'wait'))),
+  CHECK (status <> 'running' OR (worker_id IS NOT NULL AND epoch >= 1 AND claimed_ms IS NOT NULL)),  -- I3
+  CHECK (status <> 'pending' OR run_at_ms IS NOT NULL OR parked = 'wait'),                           -- I4
+  CHECK ((ended_ms IS NOT NULL) = (status IN ('succeeded', 'cancelled', 'dead'))),
+  CHECK (ended_ms IS NULL OR (run_at_ms IS NULL AND parked IS NULL AND attempt_open = 0)),           -- I6
+  CHECK (crashes BETWEEN 0 AND 3 AND (crashes < 3 OR status = 'dead')),                              -- I7
+  CHECK (lifetime_crashes BETWEEN 0 AND 20 AND (lifetime_crashes < 20 OR ended_ms IS NOT NULL)),
+  CHECK (status NOT IN ('dead', 'cancelled') OR length(reason) > 0),                                 -- I9
+  CHECK (epoch >= 0 AND attempt BETWEEN 0 AND epoch AND attempt_open IN (0, 1) AND failures <= attempt),
+  CHECK (lane <> 'solo' OR suspect_ms IS NOT NULL)
+) STRICT;
+
+-- A claim reads the head of this index and nothing else, however many runs wait.
+CREATE INDEX runs_ready   ON runs (workflow, priority DESC, run_at_ms) WHERE lane = 'ready';
+CREATE INDEX runs_solo    ON runs (workflow, priority DESC, run_at_ms) WHERE lane = 'solo';
+-- The next due time is its first entry.
+CREATE INDEX runs_later   ON runs (run_at_ms) WHERE lane = 'later';
+-- What a dead worker held, and what was running when a daemon died.
+CREATE INDEX runs_running ON runs (worker_id) WHERE status = 'running';
+-- E10: one unfinished run per key, whatever arrives at once.
+CREATE UNIQUE INDEX runs_live_key ON runs (workflow, key) WHERE key IS NOT NULL AND ended_ms IS NULL;
+CREATE INDEX runs_key     ON runs (workflow, key) WHERE key IS NOT NULL;
+CREATE INDEX runs_expiry  ON runs (expires_at_ms) WHERE expires_at_ms IS NOT NULL AND epoch = 0 AND ended_ms IS NULL;
+CREATE INDEX runs_parent  ON runs (parent) WHERE parent IS NOT NULL;
+CREATE INDEX runs_dead    ON runs (workflow) WHERE status = 'dead';
+
+CREATE TABLE payloads (
+  run     INTEGER PRIMARY KEY,
+  payload TEXT NOT NULL
+) STRICT;
+
+-- The result of a succeeded run; a result of JSON null has no row.
+CREATE TABLE results (
+  run    INTEGER PRIMARY KEY,
+  result TEXT NOT NULL
+) STRICT;
+
+-- How each attempt ended. `epoch` is the one that ended it, which is how a repeated `finish` finds its first answer.
+CREATE TABLE attempts (
+  run        INTEGER NOT NULL,
+  epoch      INTEGER NOT NULL,
+  attempt    INTEGER NOT NULL,
+  worker_id  TEXT,
+  release    TEXT,
+  started_ms INTEGER NOT NULL,
+  ended_ms   INTEGER NOT NULL,
+  outcome    TEXT    NOT NULL CHECK (outcome IN ('succeeded', 'failed', 'fatal', 'stopped', 'cancelled', 'crashed')),
+  -- After a failed attempt: when the next one was due. NULL: there was none.
+  retry_at_ms INTEGER,
+  error      TEXT,
+  traceback  TEXT,
+  PRIMARY KEY (run, epoch)
+) STRICT, WITHOUT ROWID;
+
+-- I8: a row is written once. `position` is the order of saving, and the cursor of `load_steps`.
+CREATE TABLE steps (
+  position   INTEGER PRIMARY KEY,
+  run        INTEGER NOT NULL,
+  generation INTEGER NOT NULL,
+  name       TEXT    NOT NULL,
+  kind       TEXT    NOT NULL CHECK (kind IN ('step', 'sleep', 'signal', 'timeout')),
+  attempt    INTEGER NOT NULL,
+  epoch      INTEGER NOT NULL,
+  started_ms INTEGER,
+  ended_ms   INTEGER NOT NULL,
+  result     TEXT    NOT NULL
+) STRICT;
+CREATE UNIQUE INDEX steps_name ON steps (run, generation, name);
+
+-- What a parked run waits for: a time, a signal, or whichever comes first. I5: its run is pending.
+CREATE TABLE waiters (
+  run       INTEGER PRIMARY KEY,
+  step      TEXT    NOT NULL,
+  event     TEXT,
+  wake_at_ms INTEGER,
+  parked_ms INTEGER NOT NULL,
+  CHECK (event IS NOT NULL OR wake_at_ms IS NOT NULL)
+) STRICT;
+CREATE INDEX waiters_event ON waiters (event) WHERE event IS NOT NULL;
+
+-- The mailbox: signals that no wait has taken. `run` is NULL for a v0 signal, which names no run.
+CREATE TABLE signals (
+  position   INTEGER PRIMARY KEY,
+  run        INTEGER,
+  event      TEXT    NOT NULL,
+  payload    TEXT    NOT NULL,
+  signal_id  TEXT,
+  sent_ms    INTEGER NOT NULL,
+  -- Kept after it was taken, so that the same signal_id sent again is recognised.
+  taken_ms   INTEGER
+) STRICT;
+CREATE INDEX signals_waiting ON signals (run, event) WHERE taken_ms IS NULL;
+CREATE UNIQUE INDEX signals_once ON signals (run, event, signal_id) WHERE signal_id IS NOT NULL;
+CREATE INDEX signals_sent ON signals (sent_ms);
+
+-- How many runs of a workflow are in each lane or state: kept by the transaction that changes them, so that nothing counts rows.
+CREATE TABLE counts (
+  workflow TEXT    NOT NULL,
+  state    TEXT    NOT NULL,
+  n        INTEGER NOT NULL CHECK (n >= 0),
+  PRIMARY KEY (workflow, state)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE schedules (
+  workflow   TEXT    NOT NULL,
+  spec       TEXT    NOT NULL,
+  options    TEXT    NOT NULL,
+  -- The newest boundary that was dealt with (fired, skipped or older than the schedule itself).
+  mark_ms    INTEGER NOT NULL,
+  next_ms    INTEGER,
+  fired_ms   INTEGER,
+  skipped    INTEGER NOT NULL DEFAULT 0,
+  paused     INTEGER NOT NULL DEFAULT 0,
+  PRIMARY KEY (workflow, spec)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE workers (
+  worker_id TEXT PRIMARY KEY,
+  record    TEXT NOT NULL
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE group_health (
+  name   TEXT PRIMARY KEY,
+  health TEXT NOT NULL
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE registries (
+  release    TEXT NOT NULL,
+  name       TEXT NOT NULL,
+  registry   TEXT NOT NULL,
+  saved_ms   INTEGER NOT NULL,
+  PRIMARY KEY (release, name)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE meta (
+  name  TEXT PRIMARY KEY,
+  value TEXT NOT NULL
+) STRICT, WITHOUT ROWID;
