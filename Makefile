@@ -10,7 +10,7 @@ help:
 	@echo "make clean   remove .venv, caches and the example's data"
 
 demo: install
-	@scripts/demo
+	@.venv/bin/python scripts/demo
 
 test: install
 	@scripts/test
