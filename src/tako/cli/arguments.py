@@ -1,0 +1,101 @@
+"""Reading the command line: argparse, with our way of saying what is wrong with it."""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import importlib
+import re
+from collections.abc import Iterable, Sequence
+from types import ModuleType
+from typing import Any, NoReturn
+
+from tako.errors import TakoError
+
+
+class UsageError(TakoError):
+    """The command line cannot be understood; nothing was done. Exit code 2."""
+
+    code = "usage"
+
+
+class Parser(argparse.ArgumentParser):
+    """An ArgumentParser that raises UsageError instead of leaving, and that takes no abbreviated options.
+
+    (`--work` for `--workflow` in a script breaks on the day `--workers` comes.)
+    """
+
+    def __init__(self, **options: Any) -> None:
+        options.setdefault("allow_abbrev", False)
+        options.setdefault("formatter_class", argparse.RawDescriptionHelpFormatter)
+        super().__init__(**options)
+
+    def error(self, message: str) -> NoReturn:
+        """Say what is wrong, with the option that may have been meant."""
+        if found := re.match(r"unrecognized arguments: (\S+)", message):
+            known = [option for action in self._actions for option in action.option_strings]
+            near = _near(found[1].split("=")[0], known)
+            message = f"{found[1]} is not known here." + (f" Did you mean {near}?" if near else "")
+        elif found := re.match(r"the following arguments are required: (.+)", message):
+            message = f"{found[1]} is missing."
+        raise UsageError(f"{self.prog}: {message}", cure=f"{self.format_usage().strip()}\nSee `{self.prog} --help`.")
+
+
+class Subcommands:
+    """The subcommands of a command, each a parser of its own that sets `args.subcommand`."""
+
+    def __init__(self, parser: Parser) -> None:
+        self._action = parser.add_subparsers(dest="subcommand", metavar="COMMAND", required=True, parser_class=Parser)
+
+    def add(self, name: str, help_line: str) -> Parser:
+        """A subcommand that takes `--json` as every command does."""
+        parser: Parser = self._action.add_parser(name, help=help_line, description=sentence(help_line))
+        # SUPPRESS: without it the subcommand's default would overwrite what stood before it.
+        parser.add_argument(
+            "--json", action="store_true", default=argparse.SUPPRESS, help="one JSON document on stdout"
+        )
+        return parser
+
+
+def load(command: str) -> ModuleType:
+    """The module of a command."""
+    return importlib.import_module(f"tako.cli.commands.{command}")
+
+
+def sentence(line: str) -> str:
+    """A line of the table as a sentence."""
+    return f"{line[0].upper()}{line[1:]}."
+
+
+def unknown(kind: str, name: str, known: Iterable[str], *, usage: str) -> UsageError:
+    """The error for a name that is none of `known`."""
+    near = _near(name, known)
+    hint = f"Did you mean `{near}`? " if near else ""
+    return UsageError(f"There is no {kind} {name!r}.", cure=f"{hint}See `{usage}`.")
+
+
+def key_values(pairs: Sequence[str]) -> list[tuple[str, str]]:
+    """`key=value` arguments, split at the first `=`.
+
+    Raises:
+        UsageError: one has no `=`, or a key stands twice.
+    """
+    found: dict[str, str] = {}
+    for pair in pairs:
+        key, equals, value = pair.partition("=")
+        if not equals or not key.isidentifier():
+            raise UsageError(
+                f"{_quoted(pair)} is not an argument of a workflow.", cure="Write arguments as name=value: user_id=42"
+            )
+        if key in found:
+            raise UsageError(f"The argument {key!r} was given twice.")
+        found[key] = value
+    return list(found.items())
+
+
+def _near(name: str, known: Iterable[str]) -> str | None:
+    return next(iter(difflib.get_close_matches(name, list(known), n=1)), None)
+
+
+def _quoted(text: str) -> str:
+    return repr(text if len(text) <= 60 else text[:59] + "…")

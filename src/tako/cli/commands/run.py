@@ -1,0 +1,85 @@
+"""`tako run -- COMMAND`: any command as a process of the app: its environment, secrets on fd 3, the engine's socket."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+from pathlib import Path
+
+from tako.cli.arguments import UsageError
+from tako.cli.context import Context
+from tako.errors import TakoError
+
+# A pipe takes this much at once on every system we run on; more needs somebody who goes on writing.
+PIPE_BYTES = 16_384
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Everything after `--` is the command."""
+    parser.usage = "tako run -- COMMAND [argument…]"
+    parser.add_argument("command", nargs=argparse.REMAINDER, metavar="COMMAND")
+
+
+def prepare(argv: list[str]) -> list[str]:
+    """Keep the command's own options from us, also when the `--` was forgotten."""
+    if "--" in argv:
+        return argv
+    at = next((at for at, word in enumerate(argv) if not word.startswith("-")), len(argv))
+    return [*argv[:at], "--", *argv[at:]]
+
+
+def run(context: Context, args: argparse.Namespace) -> int:
+    """Become the command. Its exit code is ours, since it is this very process."""
+    command = args.command[1:] if args.command[:1] == ["--"] else args.command
+    if not command:
+        raise UsageError(
+            "There is no command to run.", cure="Write it after two dashes: tako run -- python manage.py shell"
+        )
+    from tako.cli import processes
+
+    place = context.engine().place
+    prepared = processes.prepare(place)
+    context.close()
+    program = _program(command[0], prepared.environment, place.folder)
+    if place.folder != context.folder:
+        context.output.say(f"Running in {place.folder}, the app's folder.")
+    os.chdir(place.folder)
+    _open_envelope(prepared.envelope)
+    try:
+        os.execve(program, command, prepared.environment)
+    except OSError as error:
+        raise TakoError(f"{command[0]} cannot be run: {error.strerror}. Nothing was started.") from None
+
+
+def _program(name: str, environment: dict[str, str], folder: Path) -> str:
+    found = shutil.which(name, path=environment.get("PATH", os.defpath)) if "/" not in name else str(folder / name)
+    if found is None or not Path(found).exists():
+        raise TakoError(f"There is no command {name!r}. Nothing was started.", cure="Is it installed, and in PATH?")
+    return found
+
+
+def _open_envelope(data: bytes) -> None:
+    """Put the envelope where the process contract says: on fd 3, followed by its end."""
+    reading, writing = os.pipe()
+    if len(data) <= PIPE_BYTES:
+        os.write(writing, data)
+    elif os.fork() == 0:  # pragma: no cover (a process of its own)
+        _write_and_leave(data, reading=reading, writing=writing)
+    os.close(writing)
+    if reading != 3:
+        os.dup2(reading, 3)  # inheritable, as every dup2 is
+        os.close(reading)
+    os.set_inheritable(3, True)
+
+
+def _write_and_leave(data: bytes, *, reading: int, writing: int) -> None:  # pragma: no cover
+    """In a child of a child, so that the command never has a child it does not know of."""
+    if os.fork() != 0:
+        os._exit(0)
+    os.close(reading)
+    try:
+        while data:
+            data = data[os.write(writing, data) :]
+    finally:
+        os._exit(0)

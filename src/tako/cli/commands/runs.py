@@ -1,0 +1,273 @@
+"""`tako runs`: list, show, retry, cancel, signal, ack, tail."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from tako.cli import moments, run_ids, run_page
+from tako.cli.arguments import Parser, Subcommands, UsageError
+from tako.cli.context import Context
+from tako.cli.engine import Engine
+from tako.cli.errors import DONE, REFUSED, cure_of
+from tako.errors import TakoError
+from tako.logs.render import clean, clock, short_id
+
+STATUSES = ("pending", "running", "sleeping", "waiting", "limited", "blocked", "succeeded", "cancelled", "dead")
+LISTED = ("id", "workflow", "status", "attempt", "created_ms", "error")
+PAGE = 50
+ALL_PAGE = 500
+
+
+def configure(parser: Parser) -> None:
+    """One parser a subcommand."""
+    commands = Subcommands(parser)
+    _configure_list(commands.add("list", "the newest runs, with filters"))
+    show = commands.add("show", "a run with its steps, errors and timing")
+    show.add_argument("id", metavar="ID", help="whole, as the log shows it (0198…4f2a1c), or any end of it")
+    retry = commands.add("retry", "run again what has ended; saved steps are kept")
+    _many(retry)
+    retry.add_argument("--from-step", metavar="NAME", help="forget this step and all after it, and run them again")
+    cancel = commands.add("cancel", "on return no further step starts and no result is saved")
+    cancel.add_argument("ids", nargs="+", metavar="ID")
+    cancel.add_argument("--reason", metavar="TEXT", help="kept with the run")
+    signal = commands.add("signal", "send a signal to a run")
+    signal.add_argument("run", metavar="RUN", help="the run's id, or with --workflow its key")
+    signal.add_argument("signal", metavar="SIGNAL", help="the signal's name")
+    signal.add_argument("value", nargs="?", metavar="JSON", default="null", help="its value; default null")
+    signal.add_argument("--workflow", metavar="NAME", help="RUN is the key of this workflow's unfinished run")
+    signal.add_argument("--id", metavar="ID", dest="signal_id", help="the same id twice is kept once")
+    _many(commands.add("ack", "say that somebody has seen dead runs"))
+    tail = commands.add("tail", "each change of a run's status, as it happens")
+    tail.add_argument("--workflow", metavar="NAME")
+    tail.add_argument("--run", metavar="ID")
+
+
+def _configure_list(parser: Parser) -> None:
+    parser.add_argument("--workflow", metavar="NAME")
+    parser.add_argument("--status", choices=STATUSES, metavar="STATUS", help=", ".join(STATUSES))
+    parser.add_argument("--group", metavar="NAME")
+    parser.add_argument("--key", metavar="KEY")
+    parser.add_argument("--since", metavar="WHEN", help='created after this: "1h" ago, or a time')
+    parser.add_argument("--until", metavar="WHEN", help="created before this")
+    parser.add_argument("--parent", metavar="ID", help="children of this run")
+    parser.add_argument("--limit", type=int, default=PAGE, metavar="N", help=f"default {PAGE}")
+    parser.add_argument("--after", metavar="NEXT", help="go on where a list ended: its `next`")
+
+
+def _many(parser: Parser) -> None:
+    parser.add_argument("ids", nargs="*", metavar="ID")
+    parser.add_argument("--all", action="store_true", help="all dead runs, with --workflow those of one workflow")
+    parser.add_argument("--workflow", metavar="NAME")
+
+
+def run(context: Context, args: argparse.Namespace) -> int:
+    """Do what the subcommand says."""
+    return SUBCOMMANDS[args.subcommand](context, args)
+
+
+def _list(context: Context, args: argparse.Namespace) -> int:
+    now_ms = context.now_ms()
+    engine = context.engine()
+    fields = {
+        "workflow": args.workflow,
+        "status": args.status,
+        "group": args.group,
+        "key": args.key,
+        "since_ms": moments.past_ms(args.since, option="--since", now_ms=now_ms) if args.since else None,
+        "until_ms": moments.past_ms(args.until, option="--until", now_ms=now_ms) if args.until else None,
+        "parent_id": run_ids.resolve(engine, args.parent) if args.parent else None,
+        "limit": max(args.limit, 1),
+        "after": args.after,
+    }
+    page = engine.call("list_runs", fields)
+    output = context.output
+    if output.json:
+        output.document({"runs": [{name: run[name] for name in LISTED} for run in page["runs"]], "next": page["next"]})
+        return DONE
+    if not page["runs"]:
+        output.say(
+            "No run matches." if _is_filtered(args) else "There are no runs yet. Make one: tako enqueue NAME key=value"
+        )
+        return DONE
+    rows = [
+        [
+            run["id"],
+            run["workflow"],
+            run["status"],
+            str(run["attempt"]),
+            moments.ago(run["created_ms"], now_ms=now_ms),
+            (run["error"] or run.get("blocked") or "").split("\n")[0],
+        ]
+        for run in page["runs"]
+    ]
+    output.table(["run", "workflow", "status", "attempt", "created", "error"], rows)
+    if page["next"] is not None:
+        output.say(f"There are more: add --after {page['next']}")
+    return DONE
+
+
+def _is_filtered(args: argparse.Namespace) -> bool:
+    names = ("workflow", "status", "group", "key", "since", "until", "parent", "after")
+    return any(getattr(args, name) is not None for name in names)
+
+
+def _show(context: Context, args: argparse.Namespace) -> int:
+    engine = context.engine()
+    fields = {"id": run_ids.resolve(engine, args.id), "with": ["payload", "result", "steps", "attempts"]}
+    found = engine.call("get_run", fields)
+    if context.output.json:
+        context.output.document(run_page.document(found))
+    else:
+        run_page.show(context.output, found, now_ms=context.now_ms())
+    return DONE
+
+
+def _retry(context: Context, args: argparse.Namespace) -> int:
+    engine = context.engine()
+    ids = _chosen(context, args)
+
+    def retry(run_id: str) -> dict[str, Any]:
+        found: dict[str, Any] = engine.call("retry", {"id": run_id, "from_step": args.from_step})
+        return found
+
+    return _each(context, ids, retry, past="Enqueued again", verb="retried")
+
+
+def _cancel(context: Context, args: argparse.Namespace) -> int:
+    engine = context.engine()
+    ids = [run_ids.resolve(engine, text) for text in args.ids]
+
+    def cancel(run_id: str) -> dict[str, Any]:
+        found: dict[str, Any] = engine.call("cancel", {"id": run_id, "reason": args.reason})
+        return found
+
+    return _each(context, ids, cancel, past="Cancelled", verb="cancelled")
+
+
+def _each(context: Context, ids: list[str], act: Callable[[str], dict[str, Any]], *, past: str, verb: str) -> int:
+    """Act on each run; one that refuses does not stop the others. Exits 1 when any refused."""
+    output = context.output
+    done: list[dict[str, Any]] = []
+    refused: list[dict[str, Any]] = []
+    for run_id in ids:
+        try:
+            found = act(run_id)
+        except TakoError as error:
+            if len(ids) == 1:
+                raise
+            refused.append({"id": run_id, "error": error.message})
+            output.fail(f"{run_id} was not {verb}: {clean(error.message)}", cure=clean(cure_of(error)))
+            continue
+        done.append(found)
+        output.done(f"{past}: {clean(found['workflow'])} {run_id} is {found['status']}.")
+    if output.json:
+        output.document({"runs": [{name: run.get(name) for name in LISTED} for run in done], "refused": refused})
+    elif not ids:
+        output.say(f"There is nothing to be {verb}.")
+    return REFUSED if refused else DONE
+
+
+def _chosen(context: Context, args: argparse.Namespace) -> list[str]:
+    """The runs that were named, or with --all the dead ones."""
+    engine = context.engine()
+    if bool(args.ids) == args.all:
+        raise UsageError(
+            "Name runs, or say --all (with --workflow NAME for one workflow's).", cure="See `tako runs list`."
+        )
+    if args.ids:
+        return [run_ids.resolve(engine, text) for text in args.ids]
+    # All pages first: retrying while paging would change the pages.
+    return list(_dead(engine, args.workflow))
+
+
+def _dead(engine: Engine, workflow: str | None) -> Iterator[str]:
+    after: str | None = None
+    while True:
+        fields = {"status": "dead", "workflow": workflow, "limit": ALL_PAGE, "after": after}
+        page = engine.call("list_runs", fields)
+        yield from (run["id"] for run in page["runs"])
+        after = page["next"]
+        if after is None:
+            return
+
+
+def _ack(context: Context, args: argparse.Namespace) -> int:
+    engine = context.engine()
+    if not args.ids and not args.all and args.workflow is None:
+        raise UsageError("Name runs, or say --workflow NAME, or --all.", cure="See `tako runs list --status dead`.")
+    if args.ids and (args.all or args.workflow is not None):
+        raise UsageError("Name runs, or say --workflow NAME or --all, not both.")
+    if args.ids:
+        answer = engine.call("ack", {"ids": [run_ids.resolve(engine, text) for text in args.ids]})
+    else:
+        answer = engine.call("ack", {"workflow": args.workflow, "all": True})
+    if context.output.json:
+        context.output.document(answer)
+    else:
+        count = answer["count"]
+        context.output.done(
+            f"Acknowledged {count} dead run{'' if count == 1 else 's'}; `tako runs retry` still takes them."
+        )
+    return DONE
+
+
+def _signal(context: Context, args: argparse.Namespace) -> int:
+    try:
+        json.loads(args.value)
+    except ValueError:
+        raise UsageError(
+            f"The value of a signal is JSON, found {args.value!r}. Nothing was sent.",
+            cure="A text needs its quotes: '\"yes\"'",
+        ) from None
+    engine = context.engine()
+    if args.workflow is None:
+        target = {"id": run_ids.resolve(engine, args.run)}
+    else:
+        target = {"workflow": args.workflow, "key": args.run}
+    fields = {**target, "signal": args.signal, "payload_json": args.value, "signal_id": args.signal_id}
+    answer = engine.call("signal_run", fields)
+    if context.output.json:
+        context.output.document(answer)
+    elif answer.get("delivered"):
+        context.output.done(f"Sent {args.signal}; the run was waiting for it and goes on.")
+    elif answer.get("kept"):
+        context.output.done(f"Sent {args.signal}; it is kept until the run waits for it.")
+    else:
+        context.output.done(f"{args.signal} was sent before with this id; nothing was added.")
+    return DONE
+
+
+def _tail(context: Context, args: argparse.Namespace) -> int:
+    engine = context.engine()
+    output = context.output
+    run_id = run_ids.resolve(engine, args.run) if args.run else None
+    with engine.stream(["runs"], workflow=args.workflow, run=run_id) as stream:
+        output.say("Waiting for runs to change… (Ctrl-C ends this; runs go on)")
+        for event in stream.events():
+            if event.get("event") != "run":
+                continue
+            found = event["run"]
+            if output.json:
+                output.json_line({**{name: found.get(name) for name in LISTED}, "ts_ms": event.get("ts_ms")})
+                continue
+            error = clean((found.get("error") or "").split("\n")[0])
+            status = output.shown(found["status"])
+            stamp = clock(event.get("ts_ms") or context.now_ms())
+            output.result(f"{stamp} {clean(found['workflow'])} {short_id(found['id'])} {status} {error}".rstrip())
+            output.stdout.flush()
+    output.say("The engine has stopped.")
+    return DONE
+
+
+SUBCOMMANDS: dict[str, Callable[[Context, argparse.Namespace], int]] = {
+    "list": _list,
+    "show": _show,
+    "retry": _retry,
+    "cancel": _cancel,
+    "signal": _signal,
+    "ack": _ack,
+    "tail": _tail,
+}

@@ -1,0 +1,93 @@
+"""`tako secrets`: the values the app reads with `from tako import secrets`. A file only its owner reads."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from tako.cli.arguments import Parser, Subcommands, UsageError
+from tako.cli.context import Context
+from tako.errors import TakoError
+
+
+def configure(parser: Parser) -> None:
+    """set, rm, ls."""
+    commands = Subcommands(parser)
+    setting = commands.add("set", "set a secret; its value is asked for, or read from stdin")
+    setting.add_argument("name", metavar="NAME")
+    setting.add_argument("--value", help="the value itself: other users of this machine can see it while we run")
+    removing = commands.add("rm", "remove secrets")
+    removing.add_argument("names", nargs="+", metavar="NAME")
+    commands.add("ls", "list the names; values are never shown")
+
+
+def run(context: Context, args: argparse.Namespace) -> int:
+    """Do one of the three."""
+    path = context.app_folder() / ".tako" / "secrets.json"
+    if args.subcommand == "set":
+        return _set(context, args, path)
+    if args.subcommand == "rm":
+        return _remove(context, args, path)
+    return _list(context, path)
+
+
+def _set(context: Context, args: argparse.Namespace, path: Path) -> int:
+    from tako.vault import file
+
+    name = args.name
+    if "=" in name:
+        raise UsageError(
+            "A value on the command line can be seen by other users, so it was not taken.",
+            cure=f"Use `tako secrets set {name.split('=')[0]}`, which asks for it, or --value.",
+        )
+    value = args.value if args.value is not None else _read_value(context, name)
+    if not value:
+        raise TakoError(f"The value is empty; {name} was not changed.", cure=f"`tako secrets rm {name}` removes it.")
+    is_new = file.set(path, name, value)
+    if context.output.json:
+        context.output.document({"set": name, "is_new": is_new})
+        return 0
+    context.output.done(f"{'Set' if is_new else 'Changed'} {name}. Processes that start from now on have it.")
+    return 0
+
+
+def _read_value(context: Context, name: str) -> str:
+    if context.output.can_ask:
+        from getpass import getpass
+
+        return getpass(f"Value of {name} (not shown): ", stream=context.output.stderr)
+    # The newline that `echo` and most editors put at the end is not part of a secret.
+    return context.output.stdin.read().removesuffix("\n").removesuffix("\r")
+
+
+def _remove(context: Context, args: argparse.Namespace, path: Path) -> int:
+    from tako.vault import file
+
+    known = file.load(path)
+    missing = [name for name in args.names if name not in known]
+    if missing:
+        raise TakoError(
+            f"There is no secret {missing[0]!r}; none was removed.",
+            cure=f"Known: {', '.join(sorted(known))}." if known else "There are none at all.",
+        )
+    for name in dict.fromkeys(args.names):
+        file.remove(path, name)
+    if context.output.json:
+        context.output.document({"removed": args.names})
+        return 0
+    context.output.done(f"Removed {', '.join(args.names)}. Processes that run keep what they were given.")
+    return 0
+
+
+def _list(context: Context, path: Path) -> int:
+    from tako.vault import file
+
+    names = file.names(path)
+    if context.output.json:
+        context.output.document({"secrets": names})
+        return 0
+    if not names:
+        context.output.say("There are no secrets. Set one with `tako secrets set NAME`.")
+    for name in names:
+        context.output.result(name)
+    return 0
