@@ -46,18 +46,26 @@ class Exit:
         """The sentence for this exit. `claimed=False` adds that it had not claimed any runs."""
         return f"{subject} {self._verb()} after {duration(self.ran_ms)}{_claims(claimed)}"
 
+    def cause(self) -> str:
+        """How it ended, for the inside of a sentence: `SIGKILL, out of memory, peak 1.9 GiB`."""
+        if self.signal is not None:
+            return self.signal + self._memory(", ", "")
+        if self.code is not None:
+            return f"status {self.code}"
+        return "nobody saw how"
+
     def _verb(self) -> str:
         if self.signal is not None:
-            return f"was killed by {self.signal}{self._memory()}"
+            return f"was killed by {self.signal}{self._memory(' (', ')')}"
         if self.code is not None:
             return f"exited with status {self.code}"
         return "ended in a way nobody saw (the engine that had started it was gone)"
 
-    def _memory(self) -> str:
+    def _memory(self, before: str, after: str) -> str:
         if not self.oom:
             return ""
         peak = f", peak {size(self.peak_rss_bytes)}" if self.peak_rss_bytes else ""
-        return f" (out of memory{peak})"
+        return f"{before}out of memory{peak}{after}"
 
 
 def hang_words(*, timeout_s: float, frame: str | None, subject: str = "worker") -> str:
