@@ -26,6 +26,7 @@ PAGES = sorted(
 )
 # Commands of the design that this version does not have; a page names one only to say so.
 NOT_YET = {"deploy", "servers", "releases", "rollback", "scale", "delete", "open", "bench", "alerts"}
+EVERY_COMMAND_HAS = {"--help", "--json"}
 # What else a console block may start with.
 OTHER_COMMANDS = {"cd", "curl", "export", "kill", "pip", "python3", "sudo", "git"}
 
@@ -215,11 +216,11 @@ def parse(argv: list[str]) -> None:
 def words_of(parser: argparse.ArgumentParser) -> Iterator[str]:
     """The subcommands and long options of a parser. `--json` and `--help` are said once for all commands."""
     for action in parser._actions:
-        yield from (option for option in action.option_strings if option.startswith("--"))
+        yield from (word for word in action.option_strings if word.startswith("--") and word not in EVERY_COMMAND_HAS)
         if isinstance(action, argparse._SubParsersAction):
             for name, subparser in action.choices.items():
                 yield name
-                yield from (word for word in words_of(subparser) if word not in ("--json", "--help"))
+                yield from words_of(subparser)
 
 
 def without_code(text: str) -> str:
