@@ -74,6 +74,9 @@ class Store(Reader):
         self.counts: dict[tuple[str, str], int] = {}
         self._working: dict[tuple[str, str], int] = {}
         self._last_seq = 0
+        # What the registry says of workflows and a rule must know: `max_pending`, and whom a death is told.
+        self.limits: dict[str, int] = {}
+        self.on_dead: dict[str, str] = {}
 
     @classmethod
     def open(cls, path: str | Path, *, durability: Durability = "full") -> Self:

@@ -63,6 +63,7 @@ class NewRun(TypedDict):
     expires_at_ms: NotRequired[int]
     if_unhealthy: NotRequired[Literal["raise", "hold"]]
     confirm: NotRequired[bool]
+    parent_id: NotRequired[str]  # the run that starts it as its child
 
 
 class EnqueueRuns(Request):

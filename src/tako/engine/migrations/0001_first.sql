@@ -154,6 +154,16 @@ CREATE INDEX signals_waiting ON signals (run, event) WHERE taken_ms IS NULL;
 CREATE UNIQUE INDEX signals_once ON signals (run, event, signal_id) WHERE signal_id IS NOT NULL;
 CREATE INDEX signals_sent ON signals (sent_ms);
 
+-- What people did: retries and acknowledgements.
+CREATE TABLE interventions (
+  position INTEGER PRIMARY KEY,
+  run      INTEGER NOT NULL,
+  at_ms    INTEGER NOT NULL,
+  what     TEXT    NOT NULL,
+  detail   TEXT
+) STRICT;
+CREATE INDEX interventions_run ON interventions (run);
+
 -- How many runs of a workflow are in each lane or state: kept by the transaction that changes them, so that nothing counts rows.
 CREATE TABLE counts (
   workflow TEXT    NOT NULL,

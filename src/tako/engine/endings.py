@@ -1,0 +1,202 @@
+"""How attempts and runs end: by the worker's word, a death, a cancel, expiry. All ends go through `conclude`."""
+
+from __future__ import annotations
+
+import json
+import random
+import sqlite3
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from tako.engine import guard, intake, retry, waiters
+from tako.engine.events import Ended
+from tako.engine.store import Store
+from tako.protocol.messages import Outcome, RemoteError, RetryPolicy
+
+
+class Finished(NamedTuple):
+    """What a `finish` led to. `run_at_ms`: when the next attempt is due, None when there is none."""
+
+    status: str
+    run_at_ms: int | None
+
+
+def finish(
+    store: Store,
+    *,
+    run_id: str,
+    worker_id: str,
+    epoch: int | None,
+    outcome: Outcome,
+    result_json: str | None = None,
+    error: RemoteError | None = None,
+    reason: str | None = None,
+    retry: RetryPolicy | None = None,
+    retry_at_ms: int | None = None,
+    warnings: Sequence[str] = (),
+    now_ms: int,
+    rng: random.Random,
+) -> Finished:
+    """End an attempt as its worker says. Saying it again returns the first answer (E5).
+
+    `epoch` None is a v0 worker: its name and the run's status are the guard, and it counts attempts itself, so
+    "failed" from it always means another one. `retry_at_ms` is when, if the worker has decided that.
+
+    Raises:
+        LeaseLost: the worker holds the run no more. Nothing was changed.
+        RunNotFound: there is no such run.
+    """
+    note = json.dumps(list(warnings)) if warnings else None
+    if outcome == "succeeded":
+        done = _succeed(store, run_id, worker_id, epoch, result_json=result_json, note=note, now_ms=now_ms)
+        if done is not None:
+            return done
+    run = guard.find(store, run_id)
+    if not guard.holds(run, worker_id=worker_id, epoch=epoch):
+        return _first_answer(store, run, worker_id=worker_id, epoch=epoch)
+    if outcome == "stopped":
+        return _end(store, run, "cancelled", outcome, reason or "stopped by its handler", note=note, now_ms=now_ms)
+    words = _words(error)
+    if outcome == "fatal" or (epoch is not None and retry_at_ms is None and _is_used_up(run, retry)):
+        return _end(store, run, "dead", outcome, words, error=error, note=note, now_ms=now_ms)
+    if retry_at_ms is None:
+        retry_at_ms = now_ms + _backoff_ms(run, retry, rng)
+    return _fail(store, run, words, error=error, run_at_ms=retry_at_ms, note=note, now_ms=now_ms)
+
+
+def end_pending(store: Store, run_id: str, *, reason: str, now_ms: int) -> None:
+    """Cancel a pending run."""
+    run = guard.find(store, run_id)
+    store.run("delete_waiter", run=run["seq"])
+    store.run("cancel_run", seq=run["seq"], reason=reason, now_ms=now_ms)
+    if run["attempt_open"]:
+        record(store, run, "cancelled", error=reason, now_ms=now_ms)
+    conclude(store, run, before=run["lane"], status="cancelled", reason=reason, now_ms=now_ms)
+
+
+def end_running(store: Store, run: sqlite3.Row, status: str, outcome: str, *, reason: str, now_ms: int) -> None:
+    """End a running run from outside: a caller cancelled it, or its workers died too often."""
+    _end(store, run, status, outcome, reason, now_ms=now_ms)
+
+
+def conclude(store: Store, run: sqlite3.Row, *, before: str, status: str, reason: str | None, now_ms: int) -> None:
+    """What every end of a run brings with it, once its row says so."""
+    store.move(run["workflow"], before, status)
+    store.emit(Ended(run["id"], run["workflow"], status))
+    left = store.all("unconsumed_signals", run=run["seq"])
+    if left:
+        names = ", ".join(sorted({row["event"] for row in left}))
+        warn(store, run["seq"], f"it ended with signals that no wait_for has taken: {names}")
+        store.run("delete_unconsumed_signals", run=run["seq"])
+    if run["parent"] is not None:
+        waiters.child_ended(store, run, status=status, now_ms=now_ms)
+    if status == "dead":
+        store.move(run["workflow"], None, "unseen")
+        _enqueue_on_dead(store, run, reason=reason or "", now_ms=now_ms)
+
+
+def warn(store: Store, seq: int, warning: str) -> None:
+    """Add a warning to a run."""
+    store.run("add_warning", seq=seq, warning=warning)
+
+
+def record(
+    store: Store, run: sqlite3.Row, outcome: str, *, error: str | None, traceback: str | None = None,
+    retry_at_ms: int | None = None, now_ms: int,
+) -> None:  # fmt: skip
+    """Write down how an attempt ended."""
+    store.run(
+        "insert_attempt", run=run["seq"], epoch=run["epoch"], attempt=run["attempt"], worker_id=run["worker_id"],
+        release=run["release"], started_ms=run["attempt_ms"], ended_ms=now_ms, outcome=outcome,
+        retry_at_ms=retry_at_ms, error=error, traceback=traceback,
+    )  # fmt: skip
+
+
+def _succeed(
+    store: Store, run_id: str, worker_id: str, epoch: int | None, *, result_json: str | None, note: str | None,
+    now_ms: int,
+) -> Finished | None:  # fmt: skip
+    """The short way of nearly every run. None: the guard did not match, and the long way will say why."""
+    run = store.one("succeed_run", id=run_id, worker_id=worker_id, epoch=epoch, now_ms=now_ms, warnings=note)
+    if run is None:
+        return None
+    if result_json is not None and result_json != "null":
+        store.run("insert_result", run=run["seq"], result=result_json)
+        store.bytes_written += len(result_json)
+    record(store, run, "succeeded", error=None, now_ms=now_ms)
+    conclude(store, run, before="running", status="succeeded", reason=None, now_ms=now_ms)
+    return Finished("succeeded", None)
+
+
+def _first_answer(store: Store, run: sqlite3.Row, *, worker_id: str, epoch: int | None) -> Finished:
+    """What this worker was told when it ended this epoch before. Raises LeaseLost if it never did."""
+    ended = store.one("ended_attempt", run=run["seq"], epoch=run["epoch"] if epoch is None else epoch)
+    if ended is None or ended["worker_id"] != worker_id or ended["outcome"] not in _STATUS_AFTER:
+        raise guard.stale(run)
+    if ended["retry_at_ms"] is not None:
+        return Finished("pending", ended["retry_at_ms"])
+    return Finished(_STATUS_AFTER[ended["outcome"]], None)
+
+
+# What a worker was told after its outcome, unless there was a retry. `crashed` and `cancelled` were not its own words.
+_STATUS_AFTER = {"succeeded": "succeeded", "stopped": "cancelled", "failed": "dead", "fatal": "dead"}
+
+
+def _is_used_up(run: sqlite3.Row, policy: RetryPolicy | None) -> bool:
+    retries = (policy or retry.DEFAULT)["retries"] if run["retries"] is None else run["retries"]
+    return bool(run["failures"] >= retries)
+
+
+def _backoff_ms(run: sqlite3.Row, policy: RetryPolicy | None, rng: random.Random) -> int:
+    return retry.backoff_ms(run["failures"] + 1, policy=policy or retry.DEFAULT, rng=rng)
+
+
+def _fail(
+    store: Store, run: sqlite3.Row, words: str, *, error: RemoteError | None, run_at_ms: int, note: str | None,
+    now_ms: int,
+) -> Finished:  # fmt: skip
+    """Back to pending for the next attempt."""
+    lane = "ready" if run_at_ms <= now_ms else "later"
+    store.run(
+        "fail_run", seq=run["seq"], epoch=run["epoch"], lane=lane, run_at_ms=run_at_ms, reason=words, warnings=note
+    )
+    record(store, run, "failed", error=words, traceback=_traceback(error), retry_at_ms=run_at_ms, now_ms=now_ms)
+    store.move(run["workflow"], "running", lane)
+    intake.tell_pending(store, run["id"], run["workflow"], lane, run_at_ms)
+    return Finished("pending", run_at_ms)
+
+
+def _end(
+    store: Store, run: sqlite3.Row, status: str, outcome: str, reason: str, *, error: RemoteError | None = None,
+    note: str | None = None, now_ms: int,
+) -> Finished:  # fmt: skip
+    """End a running run as cancelled or dead."""
+    store.run(
+        "end_run", seq=run["seq"], epoch=run["epoch"], status=status, reason=reason, now_ms=now_ms, warnings=note,
+        failed=int(outcome in ("failed", "fatal")),
+    )  # fmt: skip
+    record(store, run, outcome, error=reason, traceback=_traceback(error), now_ms=now_ms)
+    conclude(store, run, before="running", status=status, reason=reason, now_ms=now_ms)
+    return Finished(status, None)
+
+
+def _enqueue_on_dead(store: Store, run: sqlite3.Row, *, reason: str, now_ms: int) -> None:
+    """In the transaction of the death, so that no crash comes between."""
+    target = store.on_dead.get(run["workflow"])
+    # A workflow that mourns itself would do so for ever.
+    if target is None or target == run["workflow"]:
+        return
+    run_id = intake.derived_id(now_ms, f"on_dead {run['id']} {run['epoch']}")
+    payload = json.dumps({"run_id": run["id"], "error": reason}, ensure_ascii=False)
+    # Not `enqueue`, which may refuse (max_pending): the death has been written already.
+    intake.insert(store, [{"id": run_id, "workflow": target, "payload_json": payload}], now_ms=now_ms)
+
+
+def _words(error: RemoteError | None) -> str:
+    if error is None:
+        return "the handler failed and gave no reason"
+    return f"{error['type']}: {error['message']}" if error["message"] else error["type"]
+
+
+def _traceback(error: RemoteError | None) -> str | None:
+    return error["traceback"] if error else None

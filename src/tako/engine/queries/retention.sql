@@ -1,0 +1,27 @@
+-- name: oldest_runs
+-- In the order of arrival from where the last batch ended; no index on the time of ending is paid for at each end.
+SELECT runs.seq, runs.workflow, runs.status, runs.created_ms, runs.ended_ms, runs.acknowledged,
+       parent.seq IS NOT NULL AND parent.ended_ms IS NULL AS is_needed
+  FROM runs LEFT JOIN runs AS parent ON parent.seq = runs.parent
+ WHERE runs.seq > :after ORDER BY runs.seq LIMIT :limit;
+
+-- name: delete_run
+-- And with it, by the statements below, all that is known of it.
+DELETE FROM runs WHERE seq = :run;
+
+-- name: delete_payload
+DELETE FROM payloads WHERE run = :run;
+
+-- name: delete_attempts
+DELETE FROM attempts WHERE run = :run;
+
+-- name: delete_steps
+-- Through the unique index, all generations.
+DELETE FROM steps WHERE run = :run;
+
+-- name: delete_signals
+-- Taken ones too.
+DELETE FROM signals WHERE run = :run;
+
+-- name: delete_interventions
+DELETE FROM interventions WHERE run = :run;

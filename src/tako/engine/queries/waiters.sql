@@ -1,0 +1,57 @@
+-- name: insert_waiter
+-- A run waits for one thing at a time: its row is the key.
+INSERT INTO waiters (run, step, event, wake_at_ms, parked_ms) VALUES (:run, :step, :event, :wake_at_ms, :parked_ms);
+
+-- name: waiter
+-- What a run waits for.
+SELECT step, event, wake_at_ms, parked_ms FROM waiters WHERE run = :run;
+
+-- name: delete_waiter
+-- The wait is resolved, or its run ended.
+DELETE FROM waiters WHERE run = :run;
+
+-- name: waiting_for
+-- v0: everybody who waits for this name, the longest waiting first.
+SELECT runs.id FROM waiters JOIN runs ON runs.seq = waiters.run
+ WHERE waiters.event = :event ORDER BY waiters.parked_ms, runs.seq;
+
+-- name: insert_signal
+-- Into the mailbox; or, with `taken_ms`, only remembered, so that the same signal_id is recognised.
+INSERT INTO signals (run, event, payload, signal_id, sent_ms, taken_ms)
+VALUES (:run, :event, :payload, :signal_id, :sent_ms, :taken_ms);
+
+-- name: find_signal
+-- The same signal_id counts once.
+SELECT taken_ms FROM signals WHERE run = :run AND event = :event AND signal_id = :signal_id;
+
+-- name: first_signal
+-- In the order of sending.
+SELECT position, payload FROM signals WHERE run = :run AND event = :event AND taken_ms IS NULL
+ ORDER BY position LIMIT 1;
+
+-- name: first_v0_signal
+-- One that names no run goes to the first wait for its name.
+SELECT position, payload FROM signals WHERE run IS NULL AND event = :event AND taken_ms IS NULL
+ ORDER BY position LIMIT 1;
+
+-- name: take_signal
+-- Kept until it is MAILBOX_MS old, for its signal_id; the payload has become a step's result.
+UPDATE signals SET taken_ms = :now_ms, payload = '' WHERE position = :position;
+
+-- name: unconsumed_signals
+-- Asked at the end of each run, so it must cost next to nothing when there are none.
+SELECT event FROM signals WHERE run = :run AND taken_ms IS NULL;
+
+-- name: delete_unconsumed_signals
+-- Nobody will take them any more.
+DELETE FROM signals WHERE run = :run AND taken_ms IS NULL;
+
+-- name: old_signals
+-- Past their time, and whose they were.
+SELECT signals.position, signals.event, signals.taken_ms, runs.id
+  FROM signals LEFT JOIN runs ON runs.seq = signals.run
+ WHERE signals.sent_ms < :before_ms ORDER BY signals.sent_ms LIMIT :limit;
+
+-- name: delete_signal
+-- One that is past its time.
+DELETE FROM signals WHERE position = :position;

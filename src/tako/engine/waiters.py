@@ -1,0 +1,220 @@
+"""Sleeps, waits and signals. A run that waits holds no worker; a signal that nobody waits for yet is kept in a mailbox.
+
+A wait is resolved once (E9): by the signal, by its timeout, or at once because the value was there. What resolved it
+is saved as a step under the wait's name, in the same transaction, so that the handler finds it when it runs again.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from typing import NamedTuple
+
+from tako.engine import guard, intake, steps
+from tako.engine.store import Store
+from tako.errors import RunFinished, UnknownSignal
+
+# What is saved for a wait that timed out. Not JSON, so that it cannot be taken for a value.
+TIMED_OUT = ""
+SLEPT = "null"
+
+# A parent that waits for a child waits for this event with the child's id behind it. No user can send it.
+CHILD = "@run:"
+
+# E8: how long a signal is kept for a wait that has not begun.
+MAILBOX_MS = 7 * 24 * 3_600_000
+
+
+class Parked(NamedTuple):
+    """`is_parked`: the worker lets go of the run. Else it goes on with `value_json` (TIMED_OUT, for a timeout)."""
+
+    is_parked: bool
+    value_json: str | None
+
+
+class Signalled(NamedTuple):
+    """Whether a signal reached a wait, or is kept for one."""
+
+    is_delivered: bool
+    is_kept: bool
+
+
+def park(
+    store: Store,
+    *,
+    run_id: str,
+    worker_id: str,
+    epoch: int | None,
+    step_name: str,
+    wake_at_ms: int | None = None,
+    event_name: str | None = None,
+    timeout_at_ms: int | None = None,
+    now_ms: int,
+) -> Parked:
+    """Let a run go until `wake_at_ms`, or until a signal or `timeout_at_ms`; no attempt is spent.
+
+    Not parked when the wait is resolved already or can be resolved now. Saying it again returns the first answer.
+    A wait for `@run:<id>` waits for that run's end; its value is `{"id", "status"}`.
+
+    Raises:
+        LeaseLost: the worker holds the run no more. Nothing was changed.
+        RunNotFound: no such run, or no such child.
+    """
+    run = guard.find(store, run_id)
+    if not guard.holds(run, worker_id=worker_id, epoch=epoch):
+        if run["worker_id"] == worker_id and run["parked_epoch"] == (run["epoch"] if epoch is None else epoch):
+            return Parked(True, None)
+        raise guard.stale(run)
+    saved = store.one("find_step", run=run["seq"], generation=run["generation"], name=step_name)
+    if saved is not None:
+        return Parked(False, saved["result"])
+    resolved = _resolve_now(store, run, step_name, wake_at_ms, event_name, timeout_at_ms, now_ms=now_ms)
+    if resolved is not None:
+        return Parked(False, resolved)
+    due_ms = wake_at_ms if event_name is None else timeout_at_ms
+    store.run("insert_waiter", run=run["seq"], step=step_name, event=event_name, wake_at_ms=due_ms, parked_ms=now_ms)
+    _let_go(store, run, kind="sleep" if event_name is None else "wait", lane="later", run_at_ms=due_ms)
+    return Parked(True, None)
+
+
+def defer(store: Store, *, run_id: str, worker_id: str, wake_at_ms: int | None, now_ms: int) -> None:
+    """v0's sleep: let the run go until `wake_at_ms` (None: now). Nothing is saved; its SDK keeps its own steps.
+
+    Raises:
+        LeaseLost: the worker holds the run no more.
+    """
+    run = guard.find(store, run_id)
+    if not guard.holds(run, worker_id=worker_id, epoch=None):
+        if run["worker_id"] == worker_id and run["parked_epoch"] == run["epoch"]:
+            return
+        raise guard.stale(run)
+    wake_at_ms = now_ms if wake_at_ms is None else wake_at_ms
+    if wake_at_ms <= now_ms:
+        _let_go(store, run, kind=None, lane="ready", run_at_ms=wake_at_ms)
+    else:
+        _let_go(store, run, kind="sleep", lane="later", run_at_ms=wake_at_ms)
+
+
+def signal(
+    store: Store, *, run_id: str, event_name: str, payload_json: str, signal_id: str | None = None, now_ms: int
+) -> Signalled:
+    """Give a signal to a run: to its wait, or to its mailbox for a wait to come. The same `signal_id` counts once.
+
+    Raises:
+        RunNotFound, RunFinished: nobody will ever take it. Nothing was kept.
+        UnknownSignal: the name is one of ours.
+    """
+    if event_name.startswith(CHILD[0]):
+        raise UnknownSignal(f"A signal's name does not begin with {CHILD[0]!r}: {event_name!r}.")
+    run = guard.find(store, run_id)
+    if run["status"] not in ("pending", "running"):
+        raise RunFinished(
+            f"Run {run_id} has ended ({run['status']}), so no wait will take the signal {event_name!r}.",
+            detail={"id": run_id, "status": run["status"]},
+        )
+    if signal_id is not None:
+        before = store.one("find_signal", run=run["seq"], event=event_name, signal_id=signal_id)
+        if before is not None:
+            return Signalled(before["taken_ms"] is not None, before["taken_ms"] is None)
+    waiter = store.one("waiter", run=run["seq"])
+    is_delivered = waiter is not None and waiter["event"] == event_name
+    if signal_id is not None or not is_delivered:
+        store.run(
+            "insert_signal", run=run["seq"], event=event_name, payload=payload_json, signal_id=signal_id,
+            sent_ms=now_ms, taken_ms=now_ms if is_delivered else None,
+        )  # fmt: skip
+        store.bytes_written += len(payload_json)
+    if is_delivered:
+        _wake(store, run, kind="signal", value=payload_json, now_ms=now_ms)
+    return Signalled(is_delivered, not is_delivered)
+
+
+def signal_all(store: Store, *, event_name: str, payload_json: str, now_ms: int) -> int:
+    """v0's signal, which names no run: wake every wait for it; how many. If nobody waits, the first who will gets it."""
+    waiting = store.all("waiting_for", event=event_name)
+    for waiter in waiting:
+        _wake(store, guard.find(store, waiter["id"]), kind="signal", value=payload_json, now_ms=now_ms)
+    if not waiting:
+        store.run(
+            "insert_signal", run=None, event=event_name, payload=payload_json, signal_id=None, sent_ms=now_ms,
+            taken_ms=None,
+        )  # fmt: skip
+    return len(waiting)
+
+
+def time_out(store: Store, run: sqlite3.Row, *, now_ms: int) -> None:
+    """Resolve what a parked run waited for by its time. Its row is the caller's to move."""
+    waiter = store.one("waiter", run=run["seq"])
+    if waiter is None:
+        return  # deferred by v0, which saves nothing
+    kind, value = ("sleep", SLEPT) if waiter["event"] is None else ("timeout", TIMED_OUT)
+    steps.keep(store, run, name=waiter["step"], kind=kind, result=value, started_ms=waiter["parked_ms"], now_ms=now_ms)
+    store.run("delete_waiter", run=run["seq"])
+
+
+def child_ended(store: Store, child: sqlite3.Row, *, status: str, now_ms: int) -> None:
+    """Wake a parent that waits for this child."""
+    waiter = store.one("waiter", run=child["parent"])
+    if waiter is None or waiter["event"] != CHILD + child["id"]:
+        return
+    parent = store.one("run_by_seq", seq=child["parent"])
+    assert parent is not None, "a waiter belongs to a run"
+    _wake(store, parent, kind="signal", value=_child_value(child["id"], status), now_ms=now_ms)
+
+
+def forget_signals(store: Store, *, now_ms: int, limit: int = 500) -> list[tuple[str, str | None]]:
+    """Delete signals older than MAILBOX_MS; those that nobody took, as (name, run's id), are for the log (E8)."""
+    old = store.all("old_signals", before_ms=now_ms - MAILBOX_MS, limit=limit)
+    store.many("delete_signal", [{"position": row["position"]} for row in old])
+    return [(row["event"], row["id"]) for row in old if row["taken_ms"] is None]
+
+
+def _resolve_now(
+    store: Store, run: sqlite3.Row, step_name: str, wake_at_ms: int | None, event_name: str | None,
+    timeout_at_ms: int | None, *, now_ms: int,
+) -> str | None:  # fmt: skip
+    """The value of a wait that need not wait, saved; None when it must."""
+    if event_name is None:
+        assert wake_at_ms is not None, "a sleep has an end"
+        kind, value = "sleep", SLEPT if wake_at_ms <= now_ms else None
+    elif event_name.startswith(CHILD):
+        child = guard.find(store, event_name.removeprefix(CHILD))
+        kind = "signal"
+        value = _child_value(child["id"], child["status"]) if child["status"] not in ("pending", "running") else None
+    else:
+        kind, value = "signal", _take(store, run["seq"], event_name, now_ms=now_ms)
+    if value is None and event_name is not None and timeout_at_ms is not None and timeout_at_ms <= now_ms:
+        kind, value = "timeout", TIMED_OUT
+    if value is None:
+        return None
+    return steps.keep(store, run, name=step_name, kind=kind, result=value, started_ms=now_ms, now_ms=now_ms)
+
+
+def _take(store: Store, run: int, event_name: str, *, now_ms: int) -> str | None:
+    """The oldest signal of this name in the run's mailbox, else in the one for all; None when there is none."""
+    row = store.one("first_signal", run=run, event=event_name) or store.one("first_v0_signal", event=event_name)
+    if row is None:
+        return None
+    store.run("take_signal", position=row["position"], now_ms=now_ms)
+    return str(row["payload"])
+
+
+def _let_go(store: Store, run: sqlite3.Row, *, kind: str | None, lane: str, run_at_ms: int | None) -> None:
+    store.run("park_run", seq=run["seq"], epoch=run["epoch"], parked=kind, lane=lane, run_at_ms=run_at_ms)
+    store.move(run["workflow"], "running", lane)
+    intake.tell_pending(store, run["id"], run["workflow"], lane, run_at_ms)
+
+
+def _wake(store: Store, run: sqlite3.Row, *, kind: str, value: str, now_ms: int) -> None:
+    """Resolve the wait of a parked run, and put the run into line."""
+    waiter = store.one("waiter", run=run["seq"])
+    assert waiter is not None
+    steps.keep(store, run, name=waiter["step"], kind=kind, result=value, started_ms=waiter["parked_ms"], now_ms=now_ms)
+    store.run("delete_waiter", run=run["seq"])
+    store.run("wake_run", seq=run["seq"], now_ms=now_ms)
+    store.move(run["workflow"], "later", "ready")
+    intake.tell_pending(store, run["id"], run["workflow"], "ready", now_ms)
+
+
+def _child_value(run_id: str, status: str) -> str:
+    return json.dumps({"id": run_id, "status": status})
