@@ -5,9 +5,12 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Mapping
-from typing import Any, cast
 
-from tako.protocol.messages import LogLine
+TYPE_CHECKING = False  # the command line loads this too, and has no time for `typing`
+if TYPE_CHECKING:
+    from typing import Any
+
+    from tako.protocol.messages import LogLine
 
 Redact = Callable[[str], str]
 
@@ -41,10 +44,10 @@ def redacted(line: LogLine, redact: Redact) -> LogLine:
     """The line without secrets; the line itself when there are none to take out."""
     if redact is keep:
         return line
-    clean: dict[str, Any] = {**line, "message": redact(line["message"])}
+    clean: LogLine = {**line, "message": redact(line["message"])}
     if "fields" in line:
         clean["fields"] = _deep(line["fields"], redact)
-    return cast(LogLine, clean)
+    return clean
 
 
 def _deep(value: Any, redact: Redact) -> Any:

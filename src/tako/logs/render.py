@@ -9,10 +9,14 @@ from __future__ import annotations
 import json
 import re
 import time
-from typing import Any
 
 from tako.logs.redact import Redact, keep, redacted
-from tako.protocol.messages import LogLine
+
+TYPE_CHECKING = False  # the command line renders too, and has no time to load `typing`
+if TYPE_CHECKING:
+    from typing import Any
+
+    from tako.protocol.messages import LogLine
 
 LEVEL_NAMES = {"debug": "DEBUG", "info": "INFO", "warning": "WARN", "error": "ERROR", "critical": "ERROR"}
 LEVEL_COLOURS = {"DEBUG": "2", "WARN": "33", "ERROR": "31"}
@@ -52,18 +56,20 @@ def clock(ts_ms: int) -> str:
 def render(line: LogLine, *, colour: bool = False, redact: Redact = keep) -> str:
     """The line as text, without a newline at its end; a message of several lines gives several lines."""
     line = redacted(line, redact)
-    level = LEVEL_NAMES.get(line["level"].lower(), clean(line["level"]).upper()[:5])
-    scope = clean(line["scope"])
     head, *rest = clean_lines(line["message"])
     text = " ".join(part for part in (_subject(line, head), head, _fields(line)) if part)
-    if colour:
-        stamp = paint(clock(line["ts_ms"]), "2")
-        level_text = paint(f"{level:<5}", LEVEL_COLOURS.get(level, ""))
-        scope_text = paint(f"{scope:<8}", SCOPE_COLOURS.get(scope, ""))
-    else:
-        stamp, level_text, scope_text = clock(line["ts_ms"]), f"{level:<5}", f"{scope:<8}"
-    first = f"{stamp} {level_text} {scope_text} {text}".rstrip()
+    first = f"{beginning(line['ts_ms'], line['level'], line['scope'], colour=colour)} {text}".rstrip()
     return "\n".join([first, *(f"{CONTINUATION}{more}" for more in rest)])
+
+
+def beginning(ts_ms: int, level: str, scope: str, *, colour: bool) -> str:
+    """The columns that every line begins with: time, level, scope."""
+    level = LEVEL_NAMES.get(level.lower(), clean(level).upper()[:5])
+    scope = clean(scope)
+    if not colour:
+        return f"{clock(ts_ms)} {level:<5} {scope:<8}"
+    level_text = paint(f"{level:<5}", LEVEL_COLOURS.get(level, ""))
+    return f"{paint(clock(ts_ms), '2')} {level_text} {paint(f'{scope:<8}', SCOPE_COLOURS.get(scope, ''))}"
 
 
 def paint(text: str, code: str) -> str:
