@@ -7,6 +7,7 @@ from tests.supervisor.group import CRASH, Group, exits
 
 from tako.supervisor import events
 from tako.supervisor.events import Accept, Hold, Kill, Reclaim, Refusal, Reject, Spawn, StopClaims, Withdraw
+from tako.supervisor.exits import Exit
 from tako.supervisor.states import GroupState, Health, Phase, Slot, Why
 
 

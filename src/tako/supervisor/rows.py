@@ -149,6 +149,7 @@ def row_5(turn: Turn, event: events.Claim) -> None:
     turn.put(replace(slot, phase=Phase.ACTIVE, claimed=True, probe=False))
     failures = turn.state.failures
     turn.change(health=Health.HEALTHY, failures=0, until=None, failure=None, since_ms=None, proven=True)
+    turn.accept_held()
     if failures:
         starts = "1 failed start" if failures == 1 else f"{failures} failed starts"
         turn.log("info", f"recovered after {starts}", failures=failures)
@@ -270,6 +271,7 @@ def row_24(turn: Turn, event: events.Recorded) -> None:
     turn.change(slots=(*turn.state.slots, slot))
     if event.claimed:
         turn.change(health=Health.HEALTHY, until=None, proven=True)
+        turn.accept_held()
 
 
 def row_25(turn: Turn, event: events.Shutdown) -> None:

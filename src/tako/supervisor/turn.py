@@ -146,7 +146,9 @@ class Turn:
             respawn_at=None,
             told_queued=False,
         )
-        if not serves:
+        if serves:
+            self.accept_held()
+        else:
             self.reject_held(events.Refusal.UNHEALTHY)
         self._tell_failure(failure, known=known, delay_s=delay_s)
 
