@@ -11,10 +11,10 @@ import json as json_module
 import os
 import shutil
 import sys
-import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 
 from tako.logs.render import clean, paint
+from tako.logs.width import cells, cut
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -128,24 +128,6 @@ class Output:
         assert self.can_ask, "a question without a terminal"
         print(f"{question} [y/N] ", end="", file=self.stderr, flush=True)
         return self.stdin.readline().strip().lower() in ("y", "yes")
-
-
-def cells(text: str) -> int:
-    """How many columns the text takes on a terminal."""
-    if text.isascii():
-        return len(text)
-    return sum(
-        0 if unicodedata.combining(char) else 2 if unicodedata.east_asian_width(char) in "WF" else 1 for char in text
-    )
-
-
-def cut(text: str, width: int) -> str:
-    """The text in at most `width` columns, with an ellipsis where it was cut."""
-    if cells(text) <= width:
-        return text
-    while text and cells(text) > width - 1:
-        text = text[:-1]
-    return f"{text}…"
 
 
 def _is_terminal(stream: TextIO | Any) -> bool:

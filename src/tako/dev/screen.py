@@ -11,8 +11,8 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from tako.cli.output import cells, cut
 from tako.logs.render import clean, clean_lines, paint
+from tako.logs.width import cells, cut
 
 BOLD, DIM, RED, GREEN, CYAN = "1", "2", "31", "32", "36"
 MAX_BOX_COLUMNS = 120
