@@ -15,7 +15,7 @@ from typing import Any, Literal, Self
 
 from tako.engine import schema, sql
 from tako.engine.events import Event, Ready
-from tako.errors import StoreDamaged
+from tako.errors import StoreDamaged, TakoError
 
 Durability = Literal["full", "process"]
 
@@ -24,6 +24,7 @@ BUSY_TIMEOUT_MS = 2_000
 _CACHE_KIB = 8_000
 # Checkpoints are ours to make (writer.py), since SQLite hides the error of its own; this is the backstop, 64 MiB.
 _WAL_BACKSTOP_PAGES = 16_000
+_OLDEST_SQLITE = (3, 37, 0)  # STRICT tables
 
 
 class Reader:
@@ -86,6 +87,11 @@ class Store(Reader):
             StoreDamaged: it is damaged or not a store of ours. Nothing was changed.
             VersionMismatch: a newer engine wrote it.
         """
+        if sqlite3.sqlite_version_info < _OLDEST_SQLITE:
+            raise TakoError(
+                f"SQLite {sqlite3.sqlite_version} is too old: Tako needs 3.37 or newer.",
+                cure="Use a Python that is linked to a newer one, such as those that uv installs.",
+            )
         path = Path(path)
         # Made by us before SQLite sees it: its -wal and -shm take over the mode, so none is ever wider than 0600.
         os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from typing import NamedTuple
+from typing import NotRequired, TypedDict
 
 from tako.engine import guard, intake, steps
 from tako.engine.store import Store
@@ -25,18 +25,18 @@ CHILD = "@run:"
 MAILBOX_MS = 7 * 24 * 3_600_000
 
 
-class Parked(NamedTuple):
-    """`is_parked`: the worker lets go of the run. Else it goes on with `value_json` (TIMED_OUT, for a timeout)."""
+class Parked(TypedDict):
+    """`parked`: the worker lets go of the run. Else it goes on with `value_json` (TIMED_OUT, for a timeout)."""
 
-    is_parked: bool
-    value_json: str | None
+    parked: bool
+    value_json: NotRequired[str]
 
 
-class Signalled(NamedTuple):
+class Signalled(TypedDict):
     """Whether a signal reached a wait, or is kept for one."""
 
-    is_delivered: bool
-    is_kept: bool
+    delivered: bool
+    kept: bool
 
 
 def park(
@@ -63,18 +63,18 @@ def park(
     run = guard.find(store, run_id)
     if not guard.holds(run, worker_id=worker_id, epoch=epoch):
         if run["worker_id"] == worker_id and run["parked_epoch"] == (run["epoch"] if epoch is None else epoch):
-            return Parked(True, None)
+            return {"parked": True}
         raise guard.stale(run)
     saved = store.one("find_step", run=run["seq"], generation=run["generation"], name=step_name)
     if saved is not None:
-        return Parked(False, saved["result"])
+        return {"parked": False, "value_json": saved["result"]}
     resolved = _resolve_now(store, run, step_name, wake_at_ms, event_name, timeout_at_ms, now_ms=now_ms)
     if resolved is not None:
-        return Parked(False, resolved)
+        return {"parked": False, "value_json": resolved}
     due_ms = wake_at_ms if event_name is None else timeout_at_ms
     store.run("insert_waiter", run=run["seq"], step=step_name, event=event_name, wake_at_ms=due_ms, parked_ms=now_ms)
     _let_go(store, run, kind="sleep" if event_name is None else "wait", lane="later", run_at_ms=due_ms)
-    return Parked(True, None)
+    return {"parked": True}
 
 
 def defer(store: Store, *, run_id: str, worker_id: str, wake_at_ms: int | None, now_ms: int) -> None:
@@ -115,7 +115,7 @@ def signal(
     if signal_id is not None:
         before = store.one("find_signal", run=run["seq"], event=event_name, signal_id=signal_id)
         if before is not None:
-            return Signalled(before["taken_ms"] is not None, before["taken_ms"] is None)
+            return {"delivered": before["taken_ms"] is not None, "kept": before["taken_ms"] is None}
     waiter = store.one("waiter", run=run["seq"])
     is_delivered = waiter is not None and waiter["event"] == event_name
     if signal_id is not None or not is_delivered:
@@ -126,11 +126,11 @@ def signal(
         store.bytes_written += len(payload_json)
     if is_delivered:
         _wake(store, run, kind="signal", value=payload_json, now_ms=now_ms)
-    return Signalled(is_delivered, not is_delivered)
+    return {"delivered": is_delivered, "kept": not is_delivered}
 
 
 def signal_all(store: Store, *, event_name: str, payload_json: str, now_ms: int) -> int:
-    """v0's signal, which names no run: wake every wait for it; how many. If nobody waits, the first who will gets it."""
+    """v0's signal, which names no run: wake every wait for it; how many. Nobody waits: the first who will, gets it."""
     waiting = store.all("waiting_for", event=event_name)
     for waiter in waiting:
         _wake(store, guard.find(store, waiter["id"]), kind="signal", value=payload_json, now_ms=now_ms)

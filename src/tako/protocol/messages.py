@@ -133,6 +133,8 @@ class RunInfo(TypedDict):
     result_json: NotRequired[str | None]
     steps: NotRequired[list[StepInfo]]
     attempts: NotRequired[list[AttemptInfo]]
+    waiting: NotRequired[dict[str, Any]]  # step, signal (None: a sleep), until_ms (None: without end)
+    signals: NotRequired[list[dict[str, Any]]]  # kept for a wait to come: name, sent_ms
 
 
 # --- workers --------------------------------------------------------------------------------------------------------

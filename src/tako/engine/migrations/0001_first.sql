@@ -185,6 +185,8 @@ CREATE TABLE schedules (
   PRIMARY KEY (workflow, spec)
 ) STRICT, WITHOUT ROWID;
 
+CREATE INDEX schedules_due ON schedules (next_ms) WHERE paused = 0;
+
 CREATE TABLE workers (
   worker_id TEXT PRIMARY KEY,
   record    TEXT NOT NULL

@@ -1,0 +1,286 @@
+"""Runs as people and programs see them. Reads only, on the reading connection; nothing here counts rows.
+
+`blocked` and `limited` depend on workers and limits, which the store does not know: the host adds them, and the group.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import Any, cast
+
+from tako.engine import retry, waiters
+from tako.engine.store import Reader
+from tako.protocol.messages import AttemptInfo, RunInfo, ShownStatus, StepInfo
+
+# A list by status reads the rows of that status if there are no more than this, and walks all runs from the newest on
+# if there are: then it soon has a page full.
+_FEW = 2_000
+
+_PENDING = ("later", "ready", "solo")
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """A page of a list. `next` is the `after` of the next one, None at the end."""
+
+    runs: list[RunInfo]
+    next: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Overview:
+    """What `tako status` must know at a glance, by workflow: dead runs that nobody has seen, how long the oldest due
+    run has waited, and schedules that are late (each with workflow, spec, late_ms)."""
+
+    unseen_dead: dict[str, int]
+    oldest_ready_ms: dict[str, int]
+    late_schedules: list[dict[str, Any]]
+
+
+def get_run(reader: Reader, run_id: str, *, wanted: Collection[str] = ()) -> RunInfo | None:
+    """One run, None when there is none of this id. `wanted`: of "payload", "result", "steps", "attempts"."""
+    row = reader.one("shown_run", id=run_id)
+    return None if row is None else _with_details(reader, row, wanted)
+
+
+def find_run(reader: Reader, *, workflow: str, key: str, wanted: Collection[str] = ()) -> RunInfo | None:
+    """The newest run of a workflow that has this key, ended ones too."""
+    row = reader.one("newest_with_key", workflow=workflow, key=key)
+    return None if row is None else get_run(reader, row["id"], wanted=wanted)
+
+
+def list_runs(
+    reader: Reader,
+    *,
+    workflow: str | None = None,
+    workflows: Collection[str] | None = None,
+    status: str | None = None,
+    key: str | None = None,
+    since_ms: int | None = None,
+    until_ms: int | None = None,
+    parent_id: str | None = None,
+    limit: int = 100,
+    after: str | None = None,
+) -> Page:
+    """A page of runs, newest first. `status` is stored or shown ("sleeping", "waiting"); times are of creation.
+
+    `workflows` are all the names that will do, such as those of a group. `after` is `next` of the page before.
+    """
+    names = [workflow] if workflow is not None else None if workflows is None else sorted(workflows)
+    stored, parked = _stored(status)
+    among = _among(reader, names=names, status=stored, key=key, parent_id=parent_id)
+    rows = reader.all(
+        "list_runs_among" if among is not None else "list_runs",
+        names=None if names is None else json.dumps(names),
+        status=stored,
+        parked=parked,
+        key=key,
+        since_ms=since_ms,
+        until_ms=until_ms,
+        before=int(after) if after is not None else None,
+        limit=limit + 1,
+        **({} if among is None else {"among": json.dumps(among)}),
+    )
+    shown = [_shown(row) for row in rows[:limit]]
+    return Page(shown, str(rows[limit - 1]["seq"]) if len(rows) > limit else None)
+
+
+def overview(reader: Reader, *, now_ms: int) -> Overview:
+    """Facts for `tako status`."""
+    counts = reader.all("all_counts")
+    ready = [row["workflow"] for row in counts if row["state"] == "ready" and row["n"] > 0]
+    ages = {name: oldest_ready_ms(reader, name, now_ms=now_ms) for name in ready}
+    return Overview(
+        unseen_dead={row["workflow"]: row["n"] for row in counts if row["state"] == "unseen" and row["n"] > 0},
+        oldest_ready_ms={name: age for name, age in ages.items() if age is not None},
+        late_schedules=[schedule for schedule in schedules(reader, now_ms=now_ms) if schedule["late_ms"] > 0],
+    )
+
+
+def oldest_ready_ms(reader: Reader, workflow: str, *, now_ms: int) -> int | None:
+    """For how long the run of a workflow that has been due longest has waited; None when none waits."""
+    row = reader.one("oldest_ready", workflow=workflow)
+    if row is None or row["run_at_ms"] is None:
+        return None
+    age_ms: int = now_ms - row["run_at_ms"]
+    return max(0, age_ms)
+
+
+def counts(reader: Reader) -> dict[str, dict[str, int]]:
+    """Numbers of runs by workflow and by lane or status; "unseen" are dead runs that nobody has acknowledged."""
+    found: dict[str, dict[str, int]] = {}
+    for row in reader.all("all_counts"):
+        if row["n"]:
+            found.setdefault(row["workflow"], {})[row["state"]] = row["n"]
+    return found
+
+
+def schedules(reader: Reader, *, now_ms: int | None = None) -> list[dict[str, Any]]:
+    """Every schedule: workflow, spec, options, when it fired last and is due next, and by how much it is late."""
+    found = []
+    for row in reader.all("all_schedules"):
+        options = json.loads(row["options"])
+        due_ms = row["next_ms"]
+        late_ms = 0
+        if now_ms is not None and due_ms is not None and not row["paused"]:
+            late_ms = max(0, now_ms - due_ms - int(options.get("grace_ms", 0)))
+        found.append(
+            {
+                "workflow": row["workflow"],
+                "spec": row["spec"],
+                "options": options,
+                "fired_ms": row["fired_ms"],
+                "next_ms": due_ms,
+                "skipped": row["skipped"],
+                "paused": bool(row["paused"]),
+                "late_ms": late_ms,
+            }
+        )
+    return found
+
+
+def interventions(reader: Reader, run_id: str) -> list[dict[str, Any]]:
+    """What people did to a run: each with at_ms, what, detail."""
+    return [dict(row) for row in reader.all("interventions_of", id=run_id)]
+
+
+# --- details of one run ---------------------------------------------------------------------------------------------
+
+
+def _with_details(reader: Reader, row: sqlite3.Row, wanted: Collection[str]) -> RunInfo:
+    seq = row["seq"]
+    info = _shown(row)
+    failed = reader.one("last_traceback", run=seq)
+    info["traceback"] = None if failed is None else failed["traceback"]
+    waiting = reader.one("waiter", run=seq)
+    if waiting is not None:
+        info["waiting"] = {"step": waiting["step"], "signal": waiting["event"], "until_ms": waiting["wake_at_ms"]}
+    kept = reader.all("mailbox_of", run=seq)
+    if kept:
+        info["signals"] = [{"name": mail["event"], "sent_ms": mail["sent_ms"]} for mail in kept]
+    if "payload" in wanted:
+        payload = reader.one("payload", run=seq)
+        assert payload is not None, "a run has a payload from its first transaction on"
+        info["payload_json"] = payload["payload"]
+    if "result" in wanted:
+        info["result_json"] = _result(reader, row)
+    if "steps" in wanted:
+        info["steps"] = _steps(reader, row)
+    if "attempts" in wanted:
+        info["attempts"] = [_attempt(attempt) for attempt in reader.all("attempts_of", run=seq)]
+    return info
+
+
+def _result(reader: Reader, row: sqlite3.Row) -> str | None:
+    if row["status"] != "succeeded":
+        return None
+    result = reader.one("result", run=row["seq"])
+    return "null" if result is None else str(result["result"])
+
+
+_STEP_STATUS = {"step": "succeeded", "sleep": "slept", "signal": "received", "timeout": "timed_out"}
+
+
+def _steps(reader: Reader, row: sqlite3.Row) -> list[StepInfo]:
+    children = {json.dumps(child["id"]): child["id"] for child in reader.all("children_of", run=row["seq"])}
+    found: list[StepInfo] = []
+    for step in reader.all("steps_of", run=row["seq"], generation=row["generation"]):
+        info: StepInfo = {
+            "name": step["name"],
+            "status": _STEP_STATUS[step["kind"]],
+            "attempt": step["attempt"],
+            "started_ms": step["started_ms"],
+            "ended_ms": step["ended_ms"],
+        }
+        if step["result"] != waiters.TIMED_OUT:
+            info["result_json"] = step["result"]
+        if step["result"] in children:  # ctx.start saves the child's id as its result
+            info["child_id"] = children[step["result"]]
+        found.append(info)
+    return found
+
+
+def _attempt(row: sqlite3.Row) -> AttemptInfo:
+    return {
+        "attempt": row["attempt"],
+        "epoch": row["epoch"],
+        "worker_id": row["worker_id"],
+        "release": row["release"],
+        "started_ms": row["started_ms"],
+        "ended_ms": row["ended_ms"],
+        "outcome": row["outcome"],
+        "error": row["error"],
+        "traceback": row["traceback"],
+    }
+
+
+# --- one line of a list ---------------------------------------------------------------------------------------------
+
+
+def _shown(row: sqlite3.Row) -> RunInfo:
+    status: str = row["status"]
+    if row["parked"] is not None:
+        status = "sleeping" if row["parked"] == "sleep" else "waiting"
+    return {
+        "id": row["id"],
+        "workflow": row["workflow"],
+        "status": cast(ShownStatus, status),
+        "attempt": row["attempt"],
+        "retries": retry.DEFAULT_RETRIES if row["retries"] is None else row["retries"],
+        "created_ms": row["created_ms"],
+        "run_at_ms": row["run_at_ms"],
+        "started_ms": row["started_ms"],
+        "ended_ms": row["ended_ms"],
+        "key": row["key"],
+        "priority": row["priority"],
+        "group": None,
+        "scheduled_for_ms": row["scheduled_for_ms"],
+        "parent_id": row["parent_id"],
+        # `reason` of the row is why it ended, or why its last attempt failed.
+        "error": None if status == "cancelled" else row["reason"],
+        "reason": row["reason"] if status in ("cancelled", "dead") else None,
+        "warnings": json.loads(row["warnings"]) if row["warnings"] else [],
+        "blocked": None,
+        "acknowledged": bool(row["acknowledged"]),
+    }
+
+
+# --- what to read for a list ----------------------------------------------------------------------------------------
+
+
+def _stored(status: str | None) -> tuple[str | None, str | None]:
+    """The stored status, and what the run is parked for: "" for not parked, None for either."""
+    if status == "sleeping":
+        return "pending", "sleep"
+    if status == "waiting":
+        return "pending", "wait"
+    return status, "" if status == "pending" else None
+
+
+def _among(
+    reader: Reader, *, names: list[str] | None, status: str | None, key: str | None, parent_id: str | None
+) -> list[int] | None:
+    """The rows that can be in the list, when an index tells that they are few; None: walk all from the newest on."""
+    if parent_id is not None:
+        return [row["seq"] for row in reader.all("children_by_id", id=parent_id)]
+    if key is not None and names is not None:
+        return [row["seq"] for name in names for row in reader.all("runs_with_key", workflow=name, key=key)]
+    states = _PENDING if status == "pending" else (status,) if status is not None else ()
+    if not states:
+        return None
+    expected = 0
+    for row in reader.all("all_counts"):
+        if row["state"] in states and (names is None or row["workflow"] in names):
+            expected += row["n"]
+    if expected == 0:
+        return []
+    if expected > _FEW or status not in _BY_STATUS:
+        return None
+    return [row["seq"] for row in reader.all(_BY_STATUS[status])]
+
+
+# These statuses have indexes of their own; of succeeded and cancelled runs the newest are found soon enough.
+_BY_STATUS = {"pending": "pending_seqs", "running": "running_seqs", "dead": "dead_seqs"}

@@ -1,0 +1,29 @@
+-- name: all_schedules
+SELECT workflow, spec, options, mark_ms, next_ms, fired_ms, skipped, paused FROM schedules ORDER BY workflow, spec;
+
+-- name: insert_schedule
+-- A new schedule begins now: it never fires for the past. One that is there keeps its mark and may be reworded.
+INSERT INTO schedules (workflow, spec, options, mark_ms, next_ms)
+VALUES (:workflow, :spec, :options, :mark_ms, :next_ms)
+ON CONFLICT (workflow, spec) DO UPDATE SET options = excluded.options, next_ms = excluded.next_ms;
+
+-- name: delete_schedule
+DELETE FROM schedules WHERE workflow = :workflow AND spec = :spec;
+
+-- name: due_schedules
+-- Through the index of due times.
+SELECT workflow, spec, options, mark_ms, next_ms, fired_ms, skipped FROM schedules
+ WHERE next_ms <= :now_ms AND paused = 0 ORDER BY next_ms, workflow, spec;
+
+-- name: mark_schedule
+-- In the transaction that makes the run, so that no crash can make a bucket fire twice, or not at all.
+UPDATE schedules
+   SET mark_ms = :mark_ms, next_ms = :next_ms, fired_ms = coalesce(:fired_ms, fired_ms), skipped = skipped + :skipped
+ WHERE workflow = :workflow AND spec = :spec;
+
+-- name: pause_schedule
+UPDATE schedules SET paused = :paused, mark_ms = :mark_ms, next_ms = :next_ms
+ WHERE workflow = :workflow AND spec = :spec;
+
+-- name: next_schedule
+SELECT min(next_ms) AS next_ms FROM schedules WHERE paused = 0;

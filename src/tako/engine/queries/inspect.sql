@@ -1,0 +1,105 @@
+-- name: shown_run
+-- One run as it is shown.
+SELECT r.seq, r.id, r.workflow, r.status, r.parked, r.attempt, r.retries, r.created_ms, r.run_at_ms, r.started_ms,
+       r.ended_ms, r.key, r.priority, r.scheduled_for_ms, r.reason, r.warnings, r.acknowledged, r.generation,
+       parent.id AS parent_id
+  FROM runs AS r LEFT JOIN runs AS parent ON parent.seq = r.parent
+ WHERE r.id = :id;
+
+-- name: list_runs
+-- From the newest on, until the page is full. A filter that is NULL lets everything through; `parked` '' means not
+-- parked. Filters that match little are given to list_runs_among instead, where there is an index.
+SELECT r.seq, r.id, r.workflow, r.status, r.parked, r.attempt, r.retries, r.created_ms, r.run_at_ms, r.started_ms,
+       r.ended_ms, r.key, r.priority, r.scheduled_for_ms, r.reason, r.warnings, r.acknowledged, r.generation,
+       parent.id AS parent_id
+  FROM runs AS r LEFT JOIN runs AS parent ON parent.seq = r.parent
+ WHERE (:before IS NULL OR r.seq < :before)
+   AND (:names IS NULL OR r.workflow IN (SELECT value FROM json_each(:names)))
+   AND (:status IS NULL OR r.status = :status)
+   AND (:parked IS NULL OR coalesce(r.parked, '') = :parked)
+   AND (:key IS NULL OR r.key = :key)
+   AND (:since_ms IS NULL OR r.created_ms >= :since_ms)
+   AND (:until_ms IS NULL OR r.created_ms < :until_ms)
+ ORDER BY r.seq DESC LIMIT :limit;
+
+-- name: list_runs_among
+-- The same among few rows, found by an index; :among is a JSON list.
+SELECT r.seq, r.id, r.workflow, r.status, r.parked, r.attempt, r.retries, r.created_ms, r.run_at_ms, r.started_ms,
+       r.ended_ms, r.key, r.priority, r.scheduled_for_ms, r.reason, r.warnings, r.acknowledged, r.generation,
+       parent.id AS parent_id
+  FROM runs AS r LEFT JOIN runs AS parent ON parent.seq = r.parent
+ WHERE r.seq IN (SELECT value FROM json_each(:among))
+   AND (:before IS NULL OR r.seq < :before)
+   AND (:names IS NULL OR r.workflow IN (SELECT value FROM json_each(:names)))
+   AND (:status IS NULL OR r.status = :status)
+   AND (:parked IS NULL OR coalesce(r.parked, '') = :parked)
+   AND (:key IS NULL OR r.key = :key)
+   AND (:since_ms IS NULL OR r.created_ms >= :since_ms)
+   AND (:until_ms IS NULL OR r.created_ms < :until_ms)
+ ORDER BY r.seq DESC LIMIT :limit;
+
+-- name: newest_with_key
+-- Ended ones too.
+SELECT id FROM runs WHERE workflow = :workflow AND key = :key ORDER BY seq DESC LIMIT 1;
+
+-- name: runs_with_key
+SELECT seq FROM runs WHERE workflow = :workflow AND key = :key;
+
+-- name: children_by_id
+SELECT child.seq FROM runs AS parent JOIN runs AS child ON child.parent = parent.seq WHERE parent.id = :id;
+
+-- name: children_of
+SELECT id FROM runs WHERE parent = :run ORDER BY seq;
+
+-- name: pending_seqs
+-- The three lanes have an index each; NOT INDEXED would read every run that ever was.
+SELECT seq FROM runs WHERE lane = 'ready'
+UNION ALL SELECT seq FROM runs WHERE lane = 'later'
+UNION ALL SELECT seq FROM runs WHERE lane = 'solo';
+
+-- name: running_seqs
+SELECT seq FROM runs WHERE status = 'running';
+
+-- name: dead_seqs
+SELECT seq FROM runs WHERE status = 'dead';
+
+-- name: payload
+SELECT payload FROM payloads WHERE run = :run;
+
+-- name: result
+SELECT result FROM results WHERE run = :run;
+
+-- name: steps_of
+-- In the order of saving.
+SELECT name, kind, attempt, started_ms, ended_ms, result
+  FROM steps WHERE run = :run AND generation = :generation ORDER BY position;
+
+-- name: attempts_of
+SELECT attempt, epoch, worker_id, release, started_ms, ended_ms, outcome, error, traceback
+  FROM attempts WHERE run = :run ORDER BY epoch;
+
+-- name: last_traceback
+SELECT traceback FROM attempts WHERE run = :run AND traceback IS NOT NULL ORDER BY epoch DESC LIMIT 1;
+
+-- name: mailbox_of
+-- Signals that no wait has taken yet.
+SELECT event, sent_ms FROM signals WHERE run = :run AND taken_ms IS NULL ORDER BY position;
+
+-- name: interventions_of
+SELECT i.at_ms, i.what, i.detail FROM runs JOIN interventions AS i ON i.run = runs.seq
+ WHERE runs.id = :id ORDER BY i.position;
+
+-- name: oldest_ready
+-- The index of the lane has the highest priority first, so the oldest of all is the oldest of one of the priorities:
+-- step from one to the next, and look at the head of each.
+WITH RECURSIVE levels (priority) AS (
+  SELECT max(priority) FROM runs WHERE lane = 'ready' AND workflow = :workflow
+  UNION ALL
+  SELECT (SELECT max(priority) FROM runs
+           WHERE lane = 'ready' AND workflow = :workflow AND priority < levels.priority)
+    FROM levels WHERE levels.priority IS NOT NULL
+)
+SELECT min((SELECT run_at_ms FROM runs
+             WHERE lane = 'ready' AND workflow = :workflow AND priority = levels.priority
+             ORDER BY run_at_ms LIMIT 1)) AS run_at_ms
+  FROM levels WHERE levels.priority IS NOT NULL;
