@@ -18,6 +18,11 @@ class Lock:
         self.path = path
         self._fd: int | None = None
 
+    @property
+    def is_held(self) -> bool:
+        """Whether we hold it."""
+        return self._fd is not None
+
     def take(self) -> None:
         """Take the lock and write our pid and command into it.
 

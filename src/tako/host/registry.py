@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from tako.errors import PayloadError, UnknownWorkflow
+from tako.errors import InvalidRequest, PayloadError, UnknownWorkflow
 from tako.protocol.messages import Registry as GroupRegistry
 from tako.protocol.messages import WorkflowInfo
 
@@ -30,6 +30,12 @@ class Registry:
         self.live[registry["group"]] = registry
         self.stored[registry["group"]] = registry
         self._index()
+
+    def told_names(self, group: str, names: Iterable[str]) -> None:
+        """A v0 worker claims runs of these names, so its group declares them; nothing else is known of them."""
+        if any(self._group_of.get(name) != group for name in names):
+            self.scanned[group] = sorted({*self.scanned.get(group, ()), *names})
+            self._index()
 
     def new_code(self, scanned: Mapping[str, Iterable[str]]) -> None:
         """The code changed: what workers told of the old one is only the last resort now."""
@@ -126,6 +132,27 @@ def check_payload(info: WorkflowInfo, payload_json: str) -> dict[str, Any]:
             continue
         _check_plain_type(info["name"], name, parameter["type"], payload[name])
     return payload
+
+
+def check_registry(value: Mapping[str, Any], *, group: str) -> GroupRegistry:
+    """What a worker says that its group declares, with every field that we rely on.
+
+    Raises:
+        InvalidRequest: something is missing or of the wrong type.
+    """
+    workflows = value.get("workflows")
+    if value.get("group") != group or not isinstance(workflows, list):
+        raise InvalidRequest(f"invalid request: `registry` is not one of group {group!r}")
+    for info in workflows:
+        if not isinstance(info, dict) or not isinstance(info.get("name"), str):
+            raise InvalidRequest("invalid request: a workflow of `registry` without a name")
+        for name, kind in (("aliases", list), ("parameters", list), ("retries", int), ("signature", str)):
+            if not isinstance(info.get(name), kind):
+                raise InvalidRequest(f"invalid request: `{name}` of workflow {info['name']!r} in `registry`")
+        for name in ("max_pending", "on_dead"):
+            info.setdefault(name, None)
+    files = value.get("files")
+    return {"group": group, "workflows": workflows, "files": files if isinstance(files, list) else []}
 
 
 def _check_plain_type(workflow: str, name: str, declared: str, value: object) -> None:

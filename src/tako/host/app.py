@@ -1,0 +1,274 @@
+"""The engine of one app on one machine: the store, the rules, the supervisors and the socket, wired.
+
+`start` in this order, `stop` in the reverse: lock, store, what the last engine left, code, groups, socket. What decides
+about runs is in `engine/`, what decides about processes in `supervisor/`; here one's news becomes the other's event.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from typing import Any
+
+from tako.clock import Clock, SystemClock
+from tako.config.model import Config
+from tako.engine import runs
+from tako.engine.dispatcher import Dispatcher
+from tako.engine.events import Ended, Event
+from tako.engine.writer import Writer
+from tako.errors import StoreUnavailable, TakoError, Unauthorized
+from tako.host import lock, places, recovery, rescue
+from tako.host.admission import Admission
+from tako.host.code import Code
+from tako.host.groups import Groups
+from tako.host.handlers import WORKER_COMMANDS, commands
+from tako.host.holding import Holding
+from tako.host.registry import Registry
+from tako.host.streams import Streams
+from tako.host.tokens import Tokens
+from tako.host.view import View
+from tako.host.watch import RunWatch
+from tako.logs.hub import Hub
+from tako.protocol import env
+from tako.protocol.messages import Enqueued, NewRun
+from tako.rpc.auth import Peer, Principal, Role
+from tako.rpc.server import Connection, Message, Server
+
+
+class AppHost:
+    """One app's engine. `on_fatal` hears of what ends it; `on_health` and `on_code` tell a screen what has changed."""
+
+    def __init__(
+        self,
+        config: Config,
+        *,
+        hub: Hub,
+        environment: str = "development",
+        release: str = "dev",
+        variables: Mapping[str, str] | None = None,
+        clock: Clock | None = None,
+        rng: random.Random | None = None,
+        on_fatal: Callable[[TakoError], None] = lambda error: None,
+        on_health: Callable[[str], None] = lambda group: None,
+        on_code: Callable[[list[str]], None] = lambda changed: None,
+    ) -> None:
+        self.config = config
+        self.hub = hub
+        self.environment = environment
+        self.release = release
+        self.variables = dict(variables or {})
+        self.clock = clock or SystemClock()
+        self.rng = rng or random.Random()
+        self.pid = os.getpid()
+        self.on_fatal = on_fatal
+        self.on_health = on_health
+        self.on_code = on_code
+        self.places = places.places_of(config.root)
+        self.tokens = Tokens(config.name)
+        self.registry = Registry()
+        self.streams = Streams(hub)
+        self.ended_watch = RunWatch()
+        self.claimed_watch = RunWatch()
+        self.stopped_watch = RunWatch()
+        self.view = View(self)
+        self.code = Code(config.root, clock=self.clock, on_change=self._code_changed)
+        self._lock = lock.Lock(self.places.lock)
+        self._tasks: set[asyncio.Task[Any]] = set()
+
+    # --- life -------------------------------------------------------------------------------------------------------
+
+    async def start(self) -> None:
+        """Take the store, recover, boot a probe of each group, and answer on the socket.
+
+        Raises:
+            EngineRunning: another engine has the store.
+            StoreDamaged: the file is damaged or gone. Nothing was started.
+        """
+        places.make(self.places)
+        self._lock.take()
+        try:
+            self.store = recovery.open_store(self.places, durability=self.config.durability)
+        except BaseException:
+            self._lock.release()
+            raise
+        self._database = rescue.identity(self.places.database)
+        loop = asyncio.get_running_loop()
+        self.writer = Writer(self.store, on_commit=self._on_commit, on_fatal=self._fatal, loop=loop)
+        self.dispatcher = Dispatcher(self.writer, clock=self.clock, on_ready=self._on_ready)
+        self.holding = Holding(self)
+        self.groups = Groups(self)
+        self.admission = Admission(
+            registry=self.registry,
+            gates=self.groups.pools,
+            clock=self.clock,
+            submit=self._submit_enqueue,
+            hurry=self.holding.claims.hurry,
+            look=self._look,
+        )
+        self.server = Server(
+            self.places.internal_socket,
+            handlers=commands(self),
+            worker_commands=WORKER_COMMANDS,
+            authenticate=self._authenticate,
+            on_close=self._on_close,
+        )
+        self.code.start(python=self.config.python)
+        await recovery.recover(self)
+        lock.write_engine_json(self.places.engine_json, self._engine_json())
+        await self.server.start()
+        self.groups.start()
+        self.dispatcher.start()
+
+    async def stop(self) -> None:
+        """Drain the workers, hand back what they did not finish, close the store. Twice is harmless."""
+        if not self._lock.is_held:
+            return
+        self.admission.closed = "workflow runtime is draining"
+        await self.groups.stop()
+        self.holding.stop()
+        await self.dispatcher.stop()
+        await self.streams.stop()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self.server.stop()
+        await self.writer.stop()
+        self.store.close()
+        self._lock.release()
+
+    def _engine_json(self) -> dict[str, object]:
+        return {
+            "app": self.config.name,
+            "pid": self.pid,
+            "socket": str(self.places.internal_socket),
+            "store_id": self.store.store_id,
+            "started_ms": self.clock.now_ms(),
+        }
+
+    def tell_url(self, url: str) -> None:
+        """Let other commands know where the app answers."""
+        lock.write_engine_json(self.places.engine_json, {**self._engine_json(), "url": url})
+
+    def _fatal(self, error: TakoError) -> None:
+        self.admission.closed = self.admission.closed or error.message
+        self.on_fatal(error)
+
+    def in_background(self, work: Coroutine[Any, Any, Any]) -> None:
+        """Do something that nobody waits for; what goes wrong is logged."""
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._background_done)
+
+    def _background_done(self, task: asyncio.Task[Any]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()):
+            shown = error.message if isinstance(error, TakoError) else f"{type(error).__name__}: {error}"
+            self.say("error", f"the engine could not finish what it had begun: {shown}")
+
+    # --- enqueue ----------------------------------------------------------------------------------------------------
+
+    async def enqueue(self, news: Sequence[NewRun], *, deadline_mono_ms: int | None) -> list[Enqueued]:
+        """Admit and store runs; see Admission."""
+        stored: list[Enqueued] = await self.admission.enqueue(news, deadline_mono_ms)
+        return stored
+
+    def _submit_enqueue(self, news: Sequence[NewRun], deadline_mono_ms: int | None) -> asyncio.Future[list[Enqueued]]:
+        return self.writer.submit(runs.enqueue, news, now_ms=self.clock.now_ms(), deadline_mono_ms=deadline_mono_ms)
+
+    def _look(self) -> None:
+        """Before an enqueue: is the code known the code on disk, and the store where it was?"""
+        self.code.look()
+        if rescue.identity(self.places.database) != self._database:
+            self.in_background(self._rescue())
+            raise StoreUnavailable(
+                f"{self.places.database} was deleted or replaced while the engine ran; nothing was enqueued",
+                cure="See the engine's terminal for what became of it, and start the engine again.",
+            )
+        rescue.require_room(self.places.database)
+
+    async def _rescue(self) -> None:
+        if self.admission.closed is None:
+            self.admission.closed = f"{self.places.database.name} was deleted or replaced while the engine ran"
+            self._fatal(await self.writer.do(rescue.rescue, self.places.database))
+
+    # --- news -------------------------------------------------------------------------------------------------------
+
+    def _on_commit(self, events: list[Event]) -> None:
+        """After each COMMIT, before its callers are answered."""
+        self.dispatcher.tell(events)
+        for event in events:
+            if type(event) is Ended:
+                self.ended_watch.tell(event.run_id)
+        if self.streams.has_listeners:
+            self.view.stream(events)
+
+    def _on_ready(self, workflow: str, lane: str) -> None:
+        """Something may be claimed: by a worker that waits, else wake one."""
+        group = self.registry.group_of(workflow)
+        if group is None or group not in self.groups.pools:
+            self.view.note_unroutable(workflow)
+        elif not self.holding.claims.ready(group, solo=lane == "solo"):
+            self.groups.pools[group].work()
+
+    def _code_changed(self, changed: list[str]) -> None:
+        """Row 18: the registry begins anew, every group boots a probe, old workers drain."""
+        self.registry.new_code(self.code.names_by_group())
+        self.groups.arrange()
+        self.groups.start()
+        self.in_background(self.writer.do(recovery.set_code, digest=self.code.digest))
+        self.on_code(changed)
+
+    def reconfigure(self, config: Config, *, variables: Mapping[str, str]) -> None:
+        """Take a changed `tako.toml` or `.env`: what processes get from now on."""
+        self.config = config
+        self.variables = dict(variables)
+        self.code.changed(python=config.python)
+
+    def environment_of_children(
+        self, *, worker: Mapping[str, str] | None = None, web: Mapping[str, str] | None = None
+    ) -> dict[str, str]:
+        """The environment of every process of this app."""
+        return env.build(
+            inherited=os.environ,
+            variables=self.variables,
+            app=self.config.name,
+            socket=str(self.places.internal_socket),
+            environment=self.environment,
+            release=self.release,
+            data_dir=str(self.places.data),
+            worker=worker,
+            web=web,
+        )
+
+    def health_changed(self, group: str) -> None:
+        """A group's health or slots changed: tell the screen and subscribers."""
+        self.on_health(group)
+        if self.streams.has_listeners and (pool := self.groups.pools.get(group)):
+            self.streams.tell("health", {"event": "health", "group": pool.snapshot()})
+
+    def say(self, level: str, message: str, **fields: Any) -> None:
+        """A line of our own in the log."""
+        line: dict[str, Any] = {"ts_ms": self.clock.now_ms(), "level": level, "scope": "tako", "message": message}
+        for name in ("group", "pid", "run_id", "workflow"):
+            if name in fields:
+                line[name] = fields.pop(name)
+        if fields:
+            line["fields"] = fields
+        self.hub.publish(line)  # type: ignore[arg-type]
+
+    # --- connections ------------------------------------------------------------------------------------------------
+
+    def _authenticate(self, message: Message, peer: Peer) -> Principal:
+        app = message.get("app")
+        if app != self.config.name:
+            shown = app[:100] if isinstance(app, str) else app
+            raise Unauthorized(f"unknown app: {shown}")
+        if "token" in message:
+            return self.tokens.principal(message["token"])
+        # A v0 worker has no token: which one it is, its process group tells.
+        worker_id = self.groups.worker_of_process(peer.pid)
+        return Principal(app, Role.WORKER if worker_id else Role.CLIENT, worker_id)
+
+    def _on_close(self, connection: Connection) -> None:
+        self.streams.closed(connection)
+        self.groups.connection_closed(connection)

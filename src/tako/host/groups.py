@@ -1,0 +1,220 @@
+"""The worker groups of an app: a supervisor for each, and what the supervisors need of the rest of the house."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from typing import TYPE_CHECKING, Any
+
+from tako.engine import health as health_rows
+from tako.engine import registry as registry_rows
+from tako.engine.store import Store
+from tako.errors import LeaseLost, TakoError
+from tako.host.holding import HEARTBEAT_S, LEASE_S
+from tako.host.registry import check_registry
+from tako.protocol import env, envelope
+from tako.protocol.messages import HelloData
+from tako.protocol.messages import Registry as GroupRegistry
+from tako.rpc.server import Connection
+from tako.supervisor.spawn import SpawnRequest
+from tako.supervisor.states import GroupConfig
+from tako.supervisor.workers import BootPermits, WorkerPool
+from tako.vault import file as vault
+
+if TYPE_CHECKING:
+    from tako.host.app import AppHost
+
+
+class Groups:
+    """One WorkerPool a group, made for every group that the configuration or the code names."""
+
+    def __init__(self, host: AppHost) -> None:
+        self._host = host
+        self._permits = BootPermits(os.cpu_count() or 1)
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self.pools: dict[str, WorkerPool] = {}
+
+    def start(self) -> None:
+        """Boot a probe of each group that has files (row 18)."""
+        for pool in self.pools.values():
+            pool.new_code(self.config_of(pool.group))
+
+    async def stop(self) -> None:
+        """Drain all groups at once."""
+        await asyncio.gather(*(pool.stop(pool.config.drain_timeout_s) for pool in self.pools.values()))
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def arrange(self) -> list[str]:
+        """Make a pool for every group that has files; the names of those that have none any more.
+
+        Called at start and when code or configuration changed.
+        """
+        wanted = set(self._host.code.scan.groups)
+        for group in sorted(wanted - self.pools.keys()):
+            self.pools[group] = WorkerPool(
+                self.config_of(group), house=self, clock=self._host.clock, rng=self._host.rng, permits=self._permits
+            )
+        return sorted(self.pools.keys() - wanted)
+
+    def config_of(self, group: str) -> GroupConfig:
+        """A group's settings from `tako.toml`, as its supervisor wants them."""
+        settings = self._host.config.group(group)
+        return GroupConfig(
+            group=group,
+            release=self._host.release,
+            min_workers=settings.workers,
+            max_workers=settings.max_workers,
+            concurrency=settings.concurrency,
+            idle_timeout_s=settings.idle_timeout_s,
+            boot_timeout_s=settings.boot_timeout_s,
+            drain_timeout_s=settings.drain_timeout_s,
+        )
+
+    # --- what workers say -------------------------------------------------------------------------------------------
+
+    async def hello(
+        self, connection: Connection, worker_id: str, registry: dict[str, Any], held: list[tuple[str, int]]
+    ) -> HelloData:
+        """A worker has imported its files, or is back on a new connection."""
+        host = self._host
+        pool = self.pool_of_worker(worker_id)
+        if pool is None:
+            raise LeaseLost("stale worker: its exit has been seen", cure="Start the worker through Tako.")
+        told = check_registry(registry, group=pool.group)
+        before = host.holding.connections.get(worker_id)
+        host.holding.connections[worker_id] = connection
+        if before is not None and before is not connection:
+            before.close()
+        stale = await host.holding.reconnected(worker_id, held)
+        if pool.is_current(worker_id):
+            # Before the pool: what it accepts now is checked against this registry.
+            host.registry.told(told)
+            await self._keep_registry(told)
+        if not pool.hello(worker_id, connection.peer.pid):
+            pool.reconnected(worker_id)
+        return {"lease_ms": round(LEASE_S * 1000), "heartbeat_ms": round(HEARTBEAT_S * 1000), "stale": stale}
+
+    async def _keep_registry(self, told: GroupRegistry) -> None:
+        host = self._host
+        await host.writer.do(registry_rows.save, release=host.release, registry=told, now_ms=host.clock.now_ms())
+        await host.writer.do(_obey, dict(host.registry.stored))
+        host.view.check_names()
+
+    async def asks_idle(self, worker_id: str) -> bool:
+        """May the worker exit? Its waiting claims are answered first: what it exits with is in nobody's hands."""
+        pool = self.pool_of_worker(worker_id)
+        if pool is None:
+            return True
+        may_exit = pool.asks_idle(worker_id)
+        if may_exit:
+            self._host.holding.claims.dismiss(worker_id)
+        return may_exit
+
+    def connection_closed(self, connection: Connection) -> None:
+        """A connection is gone; if it was a worker's, the worker has a while to come back."""
+        for worker_id, its in list(self._host.holding.connections.items()):
+            if its is connection:
+                del self._host.holding.connections[worker_id]
+                self._host.holding.claims.dismiss(worker_id)
+                if pool := self.pool_of_worker(worker_id):
+                    pool.connection_lost(worker_id)
+
+    def worker_of_process(self, pid: int) -> str | None:
+        """The worker in whose process group this process is, None when it is in none of ours."""
+        if pid <= 0:
+            return None
+        try:
+            leader = os.getpgid(pid)
+        except OSError:
+            return None
+        return next((found for pool in self.pools.values() if (found := pool.worker_of_pid(leader))), None)
+
+    def pool_of_worker(self, worker_id: str) -> WorkerPool | None:
+        """The supervisor of this worker, None when its exit was seen."""
+        return next((pool for pool in self.pools.values() if pool.has(worker_id)), None)
+
+    # --- what a supervisor asks of the house ------------------------------------------------------------------------
+
+    def runnable(self, group: str) -> int:
+        """Due runs of the group that nobody has claimed."""
+        return self._count(group, "ready")
+
+    def suspects(self, group: str) -> int:
+        """Those that must run alone."""
+        return self._count(group, "solo")
+
+    def _count(self, group: str, lane: str) -> int:
+        counts = self._host.store.counts
+        return sum(counts.get((name, lane), 0) for name in self._host.registry.names_of(group))
+
+    def in_flight(self, group: str) -> dict[str, int]:
+        """How many runs each worker holds."""
+        return self._host.holding.leases.count_by_worker()
+
+    def spawn_request(self, group: str, worker_id: str, solo: bool) -> SpawnRequest:
+        """What to start for a worker of this group."""
+        host = self._host
+        settings = host.config.group(group)
+        worker = {
+            env.GROUP: group,
+            env.CONCURRENCY: "1" if solo else str(settings.concurrency),
+            env.IDLE_TIMEOUT_MS: str(round(settings.idle_timeout_s * 1000)),
+            env.BOOT_TIMEOUT_MS: str(round(settings.boot_timeout_s * 1000)),
+            env.DRAIN_TIMEOUT_MS: str(round(settings.drain_timeout_s * 1000)),
+        }
+        return SpawnRequest(
+            argv=[host.config.python, "-m", "tako.worker"],
+            env=host.environment_of_children(worker=worker),
+            cwd=host.config.root,
+            envelope=envelope.build(
+                token=host.tokens.issue(worker_id=worker_id),
+                secrets=vault.load(host.places.secrets),
+                worker_id=worker_id,
+                files=host.code.scan.files_of(group),
+            ),
+            spool=host.places.spool / f"{worker_id}.spool",
+        )
+
+    async def reclaim(self, worker_id: str, counted: bool, death: str | None) -> None:
+        """Take back what a worker held, as its end demands (L2 to L4)."""
+        host = self._host
+        host.holding.claims.dismiss(worker_id)
+        await host.holding.reclaim(worker_id, counted=counted, death=death)
+
+    def save_health(self, group: str, record: dict[str, Any]) -> None:
+        """Keep what must survive a restart."""
+        self._later(health_rows.save, group=group, record=record)
+
+    def save_worker(self, record: dict[str, Any]) -> None:
+        """Record a worker, with its token's hash, so that the next engine can adopt it."""
+        token_hash = self._host.tokens.hash_of(record["worker_id"])
+        self._later(health_rows.record_worker, record={**record, "token_hash": token_hash})
+
+    def forget_worker(self, worker_id: str) -> None:
+        """Its process is gone."""
+        self._later(health_rows.forget_worker, worker_id=worker_id)
+
+    def changed(self, group: str) -> None:
+        """Health or slots changed: tell screens and subscribers."""
+        self._host.health_changed(group)
+
+    def log(self, level: str, message: str, **fields: Any) -> None:
+        """A supervisor's line."""
+        self._host.say(level, message, **fields)
+
+    def _later(self, rule: Any, **arguments: Any) -> None:
+        """Write without holding up the supervisor. A refused write is told; the next change writes again."""
+
+        async def write() -> None:
+            try:
+                await self._host.writer.do(rule, **arguments)
+            except TakoError as error:
+                self._host.say("warning", f"a supervisor's record was not stored: {error.message}")
+
+        task = asyncio.get_running_loop().create_task(write())
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+
+def _obey(store: Store, registries: dict[str, GroupRegistry]) -> None:
+    registry_rows.obey(store, registries)

@@ -1,0 +1,231 @@
+"""The commands for apps and tools. One short function each: check the fields, call a rule, shape the answer."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+from tako.engine import inspect, runs, waiters
+from tako.errors import EnqueueError, RunFinished, RunNotFound, TakoError
+from tako.host import backup, status, v0, workers
+from tako.host.admission import check_new_runs
+from tako.host.fields import body, flag, integer, optional_integer, optional_text, text, texts
+from tako.protocol.messages import NewRun
+from tako.rpc.server import Connection, Handler, Message
+
+if TYPE_CHECKING:
+    from tako.host.app import AppHost
+
+WORKER_COMMANDS = frozenset({*workers.COMMANDS, *v0.WORKER_COMMANDS})
+LIST_LIMIT = 100
+LIST_LIMIT_MAX = 1000
+
+
+def commands(host: AppHost) -> dict[str, Handler]:
+    """Every command of the internal socket."""
+    own = Commands(host)
+    return {
+        **v0.commands(host),
+        **workers.commands(host),
+        "enqueue_runs": own.enqueue_runs,
+        "get_run": own.get_run,
+        "find_run": own.find_run,
+        "list_runs": own.list_runs,
+        "wait_run": own.wait_run,
+        "cancel": own.cancel,
+        "retry": own.retry,
+        "ack": own.ack,
+        "signal_run": own.signal_run,
+        "list_workflows": own.list_workflows,
+        "list_schedules": own.list_schedules,
+        "health": own.health,
+        "status": own.status,
+        "subscribe": own.subscribe,
+        "logs": own.logs,
+        "backup": own.backup,
+    }
+
+
+class Commands:
+    """The commands of apps and tools."""
+
+    def __init__(self, host: AppHost) -> None:
+        self._host = host
+
+    def enqueue_runs(self, connection: Connection, message: Message) -> Any:
+        """One transaction for all of `runs`. The fast way is a future; no task is made for it."""
+        news = check_new_runs(message.get("runs"))
+        deadline = optional_integer(message, "deadline_mono_ms")
+        if any(new.get("confirm") for new in news):
+            return self._enqueue_confirmed(news, deadline)
+        stored = self._host.admission.enqueue(news, deadline)
+        if not isinstance(stored, asyncio.Future):
+            return self._as_data(stored)
+        answer: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
+        stored.add_done_callback(lambda future: _pass_on(future, answer))
+        return answer
+
+    async def _as_data(self, stored: Any) -> dict[str, Any]:
+        return {"runs": await stored}
+
+    async def _enqueue_confirmed(self, news: list[NewRun], deadline: int | None) -> dict[str, Any]:
+        """Answer when a worker has claimed every run; what nobody claimed in time is withdrawn."""
+        host = self._host
+        expected = {new["id"]: host.claimed_watch.expect(new["id"]) for new in news}
+        try:
+            stored = await host.admission.enqueue(news, deadline)
+            now = host.clock.monotonic()
+            left = max(0.0, deadline / 1000 - now) if deadline is not None else 5.0
+            waiting = [expected[run["id"]] for run in stored if run["id"] in expected and run["is_new"]]
+            if waiting:
+                await asyncio.wait(waiting, timeout=left)
+            for run in stored:
+                if run["id"] in expected and run["is_new"] and not expected[run["id"]].done():
+                    await self._withdraw(run["id"])
+            return {"runs": stored}
+        finally:
+            for run_id, future in expected.items():
+                host.claimed_watch.forget(run_id, future)
+
+    async def _withdraw(self, run_id: str) -> None:
+        host = self._host
+        withdrawn = await host.writer.do(runs.withdraw, run_id)
+        if withdrawn:
+            raise EnqueueError(
+                f"no worker claimed the run within its deadline, so it was withdrawn ({run_id})",
+                cure="See `tako status` for why, or enqueue without confirm=True to let it wait.",
+                detail={"id": run_id},
+            )
+
+    async def get_run(self, connection: Connection, message: Message) -> Any:
+        """One run by id."""
+        wanted = texts(message, "with") if "with" in message else []
+        return await self._host.view.run(text(message, "id"), wanted)
+
+    async def find_run(self, connection: Connection, message: Message) -> Any:
+        """The newest run of a workflow that has this key."""
+        workflow, key = text(message, "workflow"), text(message, "key")
+        found = await self._host.writer.read(inspect.find_run, workflow=workflow, key=key)
+        if found is None:
+            raise RunNotFound(f"there is no run of {workflow} with the key {key!r}")
+        return self._host.view.shown(found)
+
+    async def list_runs(self, connection: Connection, message: Message) -> Any:
+        """A page of runs, newest first."""
+        limit = min(optional_integer(message, "limit") or LIST_LIMIT, LIST_LIMIT_MAX)
+        group = optional_text(message, "group")
+        page = await self._host.writer.read(
+            inspect.list_runs,
+            workflow=optional_text(message, "workflow"),
+            workflows=None if group is None else self._host.registry.names_of(group),
+            status=optional_text(message, "status"),
+            key=optional_text(message, "key"),
+            since_ms=optional_integer(message, "since_ms"),
+            until_ms=optional_integer(message, "until_ms"),
+            parent_id=optional_text(message, "parent_id"),
+            limit=limit,
+            after=optional_text(message, "after"),
+        )
+        return {"runs": [self._host.view.shown(info) for info in page.runs], "next": page.next}
+
+    async def wait_run(self, connection: Connection, message: Message) -> Any:
+        """The run as soon as it has ended, or as it is at the timeout."""
+        host, run_id = self._host, text(message, "id")
+        timeout_s = max(0, integer(message, "timeout_ms")) / 1000
+        ended = host.ended_watch.expect(run_id)
+        try:
+            info = await host.view.run(run_id, ["result"])
+            if info["ended_ms"] is None:
+                await asyncio.wait([ended], timeout=timeout_s)
+                info = await host.view.run(run_id, ["result"])
+            return info
+        finally:
+            host.ended_watch.forget(run_id, ended)
+
+    async def cancel(self, connection: Connection, message: Message) -> Any:
+        """When this answers, no further step starts and no result is saved."""
+        host, run_id = self._host, text(message, "id")
+        reason = optional_text(message, "reason") or "cancelled by an operator"
+        await host.holding.cancel(run_id, reason=reason)
+        return await host.view.run(run_id, [])
+
+    async def retry(self, connection: Connection, message: Message) -> Any:
+        """Run an ended run again, from its first unfinished step or from a named one."""
+        host, run_id = self._host, text(message, "id")
+        await host.writer.do(
+            runs.retry, run_id, from_step=optional_text(message, "from_step"), now_ms=host.clock.now_ms()
+        )
+        return await host.view.run(run_id, [])
+
+    async def ack(self, connection: Connection, message: Message) -> Any:
+        """Somebody has seen these dead runs."""
+        host = self._host
+        ids = texts(message, "ids") if "ids" in message else None
+        if ids is None and not flag(message, "all"):
+            raise TakoError("nothing to acknowledge was named", cure="Name runs, or use --all.")
+        count = await host.writer.do(
+            runs.ack, ids, workflow=optional_text(message, "workflow"), now_ms=host.clock.now_ms()
+        )
+        return {"count": count}
+
+    async def signal_run(self, connection: Connection, message: Message) -> Any:
+        """Deliver a signal to one run, or keep it in its mailbox."""
+        host = self._host
+        run_id = optional_text(message, "id")
+        if run_id is None:
+            workflow, key = text(message, "workflow"), text(message, "key")
+            found = await host.writer.read(inspect.find_run, workflow=workflow, key=key)
+            if found is None:
+                raise RunNotFound(f"there is no run of {workflow} with the key {key!r}")
+            if found["ended_ms"] is not None:
+                raise RunFinished(f"the run of {workflow} with the key {key!r} has ended: {found['id']}")
+            run_id = found["id"]
+        return await host.writer.do(
+            waiters.signal,
+            run_id=run_id,
+            event_name=text(message, "signal"),
+            payload_json=body(message, "payload_json"),
+            signal_id=optional_text(message, "signal_id"),
+            now_ms=host.clock.now_ms(),
+        )
+
+    def list_workflows(self, connection: Connection, message: Message) -> Any:
+        """What exists, in which file and group, and how many runs of it there are."""
+        return {"workflows": status.workflows(self._host)}
+
+    async def list_schedules(self, connection: Connection, message: Message) -> Any:
+        """When what is fired."""
+        return {"schedules": await self._host.writer.read(inspect.schedules)}
+
+    def health(self, connection: Connection, message: Message) -> Any:
+        """The health of one group, or of all."""
+        wanted = optional_text(message, "group")
+        return {"groups": [pool.snapshot() for name, pool in self._host.groups.pools.items() if wanted in (None, name)]}
+
+    async def status(self, connection: Connection, message: Message) -> Any:
+        """One page: groups, counts, and every problem with its cure."""
+        return await status.report(self._host)
+
+    def subscribe(self, connection: Connection, message: Message) -> Any:
+        """Answer, then send lines of events until the connection is closed."""
+        self._host.streams.subscribe(connection, message)
+        return {}
+
+    async def logs(self, connection: Connection, message: Message) -> Any:
+        """Lines that were logged already."""
+        return {"lines": self._host.view.recent_logs(message)}
+
+    async def backup(self, connection: Connection, message: Message) -> Any:
+        """A consistent copy of the store, made while it is in use."""
+        return await backup.backup(self._host, text(message, "path"))
+
+
+def _pass_on(stored: asyncio.Future[Any], answer: asyncio.Future[dict[str, Any]]) -> None:
+    if answer.done():
+        return
+    if stored.cancelled():
+        answer.cancel()
+    elif error := stored.exception():
+        answer.set_exception(error)
+    else:
+        answer.set_result({"runs": stored.result()})

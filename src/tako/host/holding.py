@@ -1,0 +1,243 @@
+"""Who holds which run: claims, leases and what ends a hold, between the store's rules and the workers' connections.
+
+A lease is a deadline in memory. It is renewed by heartbeats, and judged by one timer that stands at the earliest
+deadline; a stall of this process itself is added to every lease, after the heartbeats that queued up have been read.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from tako.engine import leases as lease_rules
+from tako.engine import runs
+from tako.engine.leases import Leases
+from tako.errors import LeaseLost
+from tako.host.claims import Claims, Want
+from tako.protocol.messages import ClaimedRun
+from tako.rpc.server import Connection
+
+if TYPE_CHECKING:
+    from tako.host.app import AppHost
+
+T = TypeVar("T")
+
+LEASE_S = 30.0
+HEARTBEAT_S = 10.0
+STALL_S = 1.0  # a timer that comes later than this tells of a stall of our own
+CANCEL_PATIENCE_S = 2.0  # how long a cancel waits for the worker to say that the handler has stopped
+
+
+class Holding:
+    """The runs that workers hold. `connections` are those of workers that have said HELLO."""
+
+    def __init__(self, host: AppHost) -> None:
+        self._host = host
+        self.leases = Leases(host.clock.monotonic)
+        self.claims = Claims(claim=self._submit_claim, on_claimed=self._on_claimed)
+        self.connections: dict[str, Connection] = {}
+        self._timer: asyncio.TimerHandle | None = None
+        self._timer_at = float("inf")
+
+    def stop(self) -> None:
+        """Answer waiting claims with nothing; judge no lease any more."""
+        self.claims.stop()
+        self._disarm()
+
+    # --- claims -----------------------------------------------------------------------------------------------------
+
+    def claim(self, worker_id: str, *, max_runs: int, wait_s: float) -> asyncio.Future[dict[str, Any]]:
+        """Runs for a worker, as soon as there are some; none for one that drains."""
+        pool = self._host.groups.pool_of_worker(worker_id)
+        if pool is None or not pool.may_claim(worker_id):
+            return _answered({"runs": []})
+        asked = self.claims.ask(
+            group=pool.group, worker_id=worker_id, max_runs=max_runs, wait_s=wait_s, solo=pool.is_solo(worker_id)
+        )
+        return _mapped(asked, lambda claimed: {"runs": claimed})
+
+    def _submit_claim(self, group: str, worker_id: str, max_runs: int, solo: bool) -> asyncio.Future[list[ClaimedRun]]:
+        host = self._host
+        return host.writer.submit(
+            runs.claim,
+            worker_id=worker_id,
+            names=host.registry.names_of(group),
+            max_runs=max_runs,
+            now_ms=host.clock.now_ms(),
+            release=host.release,
+            solo=solo,
+        )
+
+    def _on_claimed(self, want: Want, claimed: list[ClaimedRun]) -> None:
+        for run in claimed:
+            self.leases.grant(run["id"], run["epoch"], want.worker_id, LEASE_S)
+            self._host.claimed_watch.tell(run["id"])
+        self._arm()
+        if pool := self._host.groups.pools.get(want.group):
+            pool.claimed(want.worker_id)
+
+    async def claim_v0(self, worker_id: str, *, pid: int, names: list[str], lease_s: float) -> ClaimedRun | None:
+        """One run for a v0 worker. Its first claim is its HELLO, and its names are what its group declares."""
+        host = self._host
+        pool = host.groups.pool_of_worker(worker_id)
+        if pool is None:
+            return None
+        host.registry.told_names(pool.group, names)
+        pool.hello(worker_id, pid, v0=True)
+        if not pool.may_claim(worker_id):
+            return None
+        claimed = await host.writer.do(
+            runs.claim,
+            worker_id=worker_id,
+            names=names,
+            max_runs=1,
+            now_ms=host.clock.now_ms(),
+            release=host.release,
+            solo=pool.is_solo(worker_id),
+        )
+        for run in claimed:
+            self.leases.grant(run["id"], run["epoch"], worker_id, lease_s)
+            self._arm()
+            host.claimed_watch.tell(run["id"])
+            pool.claimed(worker_id)
+            return run
+        return None
+
+    def renew_v0(self, run_id: str, worker_id: str, *, lease_s: float) -> None:
+        """v0's heartbeat, which knows no epoch.
+
+        Raises:
+            LeaseLost: the worker holds the run no more.
+        """
+        lease = self.leases.get(run_id)
+        if lease is None or not self.leases.renew(run_id, lease.epoch, worker_id, lease_s):
+            raise LeaseLost("stale worker: run is no longer owned by this worker")
+
+    # --- what ends a hold -------------------------------------------------------------------------------------------
+
+    def finish(self, *, run_id: str, worker_id: str, **how: Any) -> asyncio.Future[dict[str, Any]]:
+        """End an attempt as its worker says. Durable when answered."""
+        host = self._host
+        finished = host.writer.submit(
+            runs.finish, run_id=run_id, worker_id=worker_id, now_ms=host.clock.now_ms(), rng=host.rng, **how
+        )
+
+        def answer(result: runs.Finished) -> dict[str, Any]:
+            self.leases.drop_run(run_id)
+            return {"status": result.status, "run_at_ms": result.run_at_ms}
+
+        return _mapped(finished, answer)
+
+    async def hand_back(self, worker_id: str, held: Sequence[tuple[str, int]]) -> None:
+        """A worker gives back runs; neither an attempt nor a crash is counted."""
+        host = self._host
+        await host.writer.do(lease_rules.hand_back, worker_id=worker_id, runs=held, now_ms=host.clock.now_ms())
+        for run_id, epoch in held:
+            self.leases.drop_run(run_id, epoch=epoch)
+
+    async def reclaim(self, worker_id: str, *, counted: bool, death: str | None) -> None:
+        """Take back all that a worker holds; `counted` as L2 to L4 say."""
+        host = self._host
+        await host.writer.do(
+            lease_rules.release, worker_id=worker_id, counted=counted, death=death, now_ms=host.clock.now_ms()
+        )
+        self.leases.drop_worker(worker_id)
+
+    async def cancel(self, run_id: str, *, reason: str) -> None:
+        """Cancel a run and its children. On return no further step of them starts and no result is saved."""
+        host = self._host
+        held = await host.writer.do(runs.cancel, run_id, reason=reason, now_ms=host.clock.now_ms())
+        stopping = []
+        for one in held:
+            self.leases.drop_run(one.id)
+            if connection := self.connections.get(one.worker_id):
+                stopping.append((one.id, host.stopped_watch.expect(one.id)))
+                connection.push({"push": "cancel", "runs": [{"id": one.id, "epoch": one.epoch}]})
+        if stopping:
+            # What a worker saves from now on is stale anyway; this waits for handlers that would begin a next step.
+            await asyncio.wait([future for _, future in stopping], timeout=CANCEL_PATIENCE_S)
+            for stopped_id, future in stopping:
+                host.stopped_watch.forget(stopped_id, future)
+
+    # --- leases -----------------------------------------------------------------------------------------------------
+
+    def heartbeat(self, worker_id: str, held: Iterable[tuple[str, int]]) -> list[dict[str, str]]:
+        """Renew; the runs that this worker holds no more, and why."""
+        stale = []
+        for run_id, epoch in held:
+            if not self.leases.renew(run_id, epoch, worker_id, LEASE_S):
+                stale.append({"id": run_id, "why": "it was cancelled, or another worker has it"})
+        return stale
+
+    async def reconnected(self, worker_id: str, held: list[tuple[str, int]]) -> list[str]:
+        """A worker is back with these runs: renew them, and give back what it does not know it was given.
+
+        Returns the runs that it holds no more.
+        """
+        stale = [entry["id"] for entry in self.heartbeat(worker_id, held)]
+        known = {run_id for run_id, _ in held}
+        lost = [(one.run_id, one.epoch) for one in self.leases.of_worker(worker_id) if one.run_id not in known]
+        if lost:
+            await self.hand_back(worker_id, lost)
+        return stale
+
+    def adopt(self, running: Iterable[tuple[str, int, str]]) -> None:
+        """Grant full leases for what adopted workers hold: an engine that was down expires nobody's lease."""
+        for run_id, epoch, worker_id in running:
+            self.leases.grant(run_id, epoch, worker_id, LEASE_S)
+        self._arm()
+
+    def _arm(self) -> None:
+        at = self.leases.next_deadline()
+        if at is None or at >= self._timer_at:
+            return
+        self._disarm()
+        self._timer_at = at
+        delay = max(0.0, at - self._host.clock.monotonic())
+        self._timer = asyncio.get_running_loop().call_later(delay, self._judge, at)
+
+    def _disarm(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        self._timer_at = float("inf")
+
+    def _judge(self, due_at: float) -> None:
+        self._timer, self._timer_at = None, float("inf")
+        late_s = self._host.clock.monotonic() - due_at
+        if late_s > STALL_S:
+            # We were stopped, not the workers (C2). Their heartbeats lie in the sockets and are read before we judge.
+            self.leases.stall(late_s)
+            self._host.say("warning", f"the engine stood still for {late_s:.1f}s; leases were extended by as much")
+        for worker_id in sorted({lease.worker_id for lease in self.leases.expired()}):
+            if pool := self._host.groups.pool_of_worker(worker_id):
+                self.leases.drop_worker(worker_id)
+                pool.lease_expired(worker_id)
+            else:
+                self._host.in_background(self.reclaim(worker_id, counted=True, death="it stopped answering"))
+        self._arm()
+
+
+def _answered(value: T) -> asyncio.Future[T]:
+    future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+    future.set_result(value)
+    return future
+
+
+def _mapped(future: asyncio.Future[Any], shape: Callable[[Any], T]) -> asyncio.Future[T]:
+    """A future of the shaped answer, without the cost of a task."""
+    answer: asyncio.Future[T] = future.get_loop().create_future()
+
+    def settle(done: asyncio.Future[Any]) -> None:
+        if answer.done():
+            return
+        if done.cancelled():
+            answer.cancel()
+        elif error := done.exception():
+            answer.set_exception(error)
+        else:
+            answer.set_result(shape(done.result()))
+
+    future.add_done_callback(settle)
+    return answer

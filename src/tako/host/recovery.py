@@ -1,0 +1,93 @@
+"""What happens between an engine's end, however it came, and the next one's first answer.
+
+The truth is in the file. Workers that were recorded and are alive go on and are adopted; what a dead one held is given
+back at once, and counts against its runs only if the machine has not been started anew since (rows 23 and 24).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from tako.engine import health, leases, registry
+from tako.engine.store import Durability, Store
+from tako.errors import StoreDamaged
+from tako.host.lock import read_engine_json
+from tako.host.places import Places
+from tako.supervisor import child
+
+if TYPE_CHECKING:
+    from tako.host.app import AppHost
+
+DIED_MEANWHILE = "its worker died while the engine was not running"
+
+
+def open_store(places: Places, *, durability: Durability) -> Store:
+    """Open the app's store, and make sure that it is the one that was here.
+
+    Raises:
+        StoreDamaged: it is damaged, gone, or another one. Nothing was changed, and no new one was made.
+    """
+    expected = read_engine_json(places.engine_json).get("store_id")
+    if expected and not places.database.exists():
+        raise StoreDamaged(
+            f"{places.database} is gone: an engine has run here, and its store is not where it was. "
+            "Nothing was started.",
+            cure=f"Put it back (a `tako backup` holds one). To begin with an empty store, remove {places.engine_json}.",
+        )
+    store = Store.open(places.database, durability=durability)
+    if expected and store.store_id != expected:
+        found = store.store_id
+        store.close()
+        raise StoreDamaged(
+            f"{places.database} is not the store that was here: its id is {found[:8]}…, expected {expected[:8]}…. "
+            "Nothing was started.",
+            cure=f"Put the right file back. To go on with this one, remove {places.engine_json}.",
+        )
+    return store
+
+
+async def recover(host: AppHost) -> None:
+    """Adopt the workers that live, take back the runs of those that do not, restore health and registry."""
+    boot_id = child.boot_id()
+    found = await host.writer.do(_read_and_mark, boot_id=boot_id, release=host.release)
+    same_boot = found["boot_id"] == boot_id
+    host.groups.arrange()
+    host.registry.stored.update(found["registries"])
+    host.registry.new_code(host.code.names_by_group())
+    same_code = found["code"] == host.code.digest
+    await host.writer.do(set_code, digest=host.code.digest)
+    alive = [record for record in found["workers"] if same_boot and _is_alive(record)]
+    for name, pool in host.groups.pools.items():
+        pool.restore(found["health"].get(name) if same_code else None)
+    for record in alive:
+        if record["group"] in host.groups.pools and record.get("token_hash"):
+            host.tokens.admit(record["token_hash"], worker_id=record["worker_id"])
+            host.groups.pools[record["group"]].adopt([record])
+    adopted = {record["worker_id"] for record in alive}
+    released = await host.writer.do(
+        leases.recover, alive=sorted(adopted), counted=same_boot, death=DIED_MEANWHILE, now_ms=host.clock.now_ms()
+    )
+    host.holding.adopt(await host.writer.read(leases.running))
+    if released:
+        host.say("info", f"took back {released} runs of workers that are gone")
+
+
+def _is_alive(record: dict[str, Any]) -> bool:
+    return record.get("pid") is not None and child.start_time(record["pid"]) == record["start_time"]
+
+
+def _read_and_mark(store: Store, *, boot_id: str, release: str) -> dict[str, Any]:
+    found = {
+        "boot_id": store.get_meta("boot_id"),
+        "code": store.get_meta("code"),
+        "workers": health.workers(store),
+        "health": health.load(store),
+        "registries": registry.load(store, release=release),
+    }
+    store.set_meta("boot_id", boot_id)
+    return found
+
+
+def set_code(store: Store, *, digest: str) -> None:
+    """Remember which code the recorded health is about."""
+    store.set_meta("code", digest)

@@ -1,0 +1,131 @@
+"""Runs as people see them: what the store says, with what only the engine knows (blocked groups, names nobody has)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, cast
+
+from tako.engine import inspect
+from tako.engine.events import Changed, Ended, Event
+from tako.errors import RunNotFound
+from tako.host.fields import flag, optional_integer, optional_text
+from tako.host.streams import filter_of
+from tako.protocol.messages import LogLine, RunInfo
+from tako.rpc.server import Message
+
+if TYPE_CHECKING:
+    from tako.host.app import AppHost
+
+BLOCKING = ("cooldown", "probing", "stopped")
+EVENT_FIELDS = ("id", "workflow", "status", "attempt", "created_ms", "error")
+
+
+class View:
+    """What is shown of runs."""
+
+    def __init__(self, host: AppHost) -> None:
+        self._host = host
+        self._unroutable: set[str] = set()
+
+    async def run(self, run_id: str, wanted: Sequence[str] = ()) -> RunInfo:
+        """One run. `wanted` adds payload, result, steps, attempts.
+
+        Raises:
+            RunNotFound: it never existed, or its retention is over.
+        """
+        info = await self._host.writer.read(inspect.get_run, run_id, wanted=wanted)
+        if info is None:
+            raise RunNotFound(
+                f"there is no run {run_id[:64]}",
+                cure=f"It never existed, or it ended more than {self._host.config.retention_s / 86_400:g} days ago.",
+                detail={"id": run_id[:64]},
+            )
+        return self.shown(info)
+
+    def shown(self, info: RunInfo) -> RunInfo:
+        """The run with its group, and `blocked` where its group cannot start a worker or nothing declares its name."""
+        group = self._host.registry.group_of(info["workflow"])
+        info["group"] = group
+        info["blocked"] = None
+        if info["status"] == "pending":
+            info["blocked"] = self.why_blocked(info["workflow"], group)
+            if info["blocked"]:
+                info["status"] = "blocked"
+        return info
+
+    def why_blocked(self, workflow: str, group: str | None) -> str | None:
+        """Why a due run of this workflow cannot start now; None when nothing is in its way."""
+        pool = self._host.groups.pools.get(group) if group else None
+        if pool is None:
+            return f"no code declares the workflow {workflow!r}"
+        health = pool.snapshot()
+        if health["state"] in BLOCKING and health["reason"]:
+            return health["reason"]
+        return None
+
+    # --- names that nothing declares --------------------------------------------------------------------------------
+
+    def note_unroutable(self, workflow: str) -> None:
+        """A due run has a name that nothing declares. Said once, until the code changes."""
+        if workflow not in self._unroutable:
+            self._unroutable.add(workflow)
+            self._host.say(
+                "error",
+                f"a run of {workflow!r} is due, but no code declares this workflow; it waits until some does",
+                workflow=workflow,
+            )
+
+    def unroutable(self) -> dict[str, int]:
+        """Due runs by workflow, of those that nothing declares."""
+        found: dict[str, int] = {}
+        for (workflow, lane), n in self._host.store.counts.items():
+            if n and lane in ("ready", "solo") and self._host.registry.group_of(workflow) is None:
+                found[workflow] = found.get(workflow, 0) + n
+        return found
+
+    def check_names(self) -> None:
+        """After news of the code: which waiting runs have lost their workflow, and say so again."""
+        self._unroutable.clear()
+        for workflow in self.unroutable():
+            self.note_unroutable(workflow)
+
+    # --- streams and logs -------------------------------------------------------------------------------------------
+
+    def stream(self, events: list[Event]) -> None:
+        """Tell subscribers of every run that these events are about."""
+        ids = dict.fromkeys(event.run_id for event in events if isinstance(event, Changed | Ended))
+        if ids:
+            self._host.in_background(self._stream(list(ids)))
+
+    async def _stream(self, run_ids: list[str]) -> None:
+        for run_id in run_ids:
+            info = await self._host.writer.read(inspect.get_run, run_id)
+            if info is not None:
+                shown = cast(dict[str, Any], self.shown(info))
+                run = {name: shown[name] for name in EVENT_FIELDS}
+                self._host.streams.tell("runs", {"event": "run", "ts_ms": self._host.clock.now_ms(), "run": run})
+
+    def recent_logs(self, message: Message) -> list[LogLine]:
+        """Lines of the ring that a `logs` request asks for, oldest first."""
+        limit = min(optional_integer(message, "limit") or 200, 10_000)
+        if flag(message, "last_crash"):
+            return self._host.hub.last_crash(group=optional_text(message, "group"), limit=limit)
+        return self._host.hub.recent(filter_of(message), limit=limit)
+
+    def worker_log(self, worker_id: str, message: Message) -> None:
+        """A line of the worker runtime itself."""
+        pool = self._host.groups.pool_of_worker(worker_id)
+        fields = message.get("fields")
+        line: dict[str, Any] = {
+            "ts_ms": self._host.clock.now_ms(),
+            "level": str(message.get("level", "info")),
+            "scope": "worker",
+            "message": str(message.get("message", "")),
+        }
+        if pool is not None:
+            line["group"] = pool.group
+        if isinstance(message.get("id"), str):
+            line["run_id"] = message["id"]
+        if isinstance(fields, dict):
+            line["fields"] = fields
+        self._host.hub.publish(cast(LogLine, line))
