@@ -1,0 +1,316 @@
+"""What an `async def` handler does through its context: as `steps.py`, on the event loop.
+
+Every call gives back a coroutine and is noted until somebody awaits it: a step that was called without `await` would
+otherwise be skipped without a word (loud.md 21).
+"""
+
+import asyncio
+import time
+
+from tako import errors
+from tako.worker import tracebacks, values
+from tako.worker.attempt import FINISHED, PARKED, Attempt, Running, now_ms
+from tako.worker.connection import KEPT, TooLarge, data_of
+from tako.worker.steps import SHORT_SLEEP_MS
+from tako.worker.tries import Failure, StepOptions, gathered, next_try_ms
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine, Iterable
+    from typing import Any
+
+    from tako.protocol.messages import ClaimedRun
+    from tako.sdk.workflow import Workflow
+    from tako.worker.aio import Loop
+    from tako.worker.attempt import Bench
+
+    Message = dict[str, Any]
+
+# Ends at which the handler unwinds by itself, and need not be cancelled.
+_UNWINDS_ITSELF = (PARKED, FINISHED)
+
+
+class AsyncAttempt(Attempt):
+    """An attempt of an `async def` handler; what its AsyncContext calls."""
+
+    is_async = True
+    __slots__ = ("_calls", "_quiet", "host", "task")
+
+    def __init__(self, claimed: "ClaimedRun", workflow: "Workflow[Any, Any]", bench: "Bench", host: "Loop") -> None:
+        super().__init__(claimed, workflow, bench)
+        self.host = host
+        self.task: asyncio.Task[None] | None = None
+        self.unawaited: dict[int, tuple[str, Coroutine[Any, Any, Any], str]] = {}
+        self._calls = 0
+        self._quiet: asyncio.Event | None = None
+
+    def end(self, why: str) -> bool:
+        """As Attempt.end; the handler is cancelled at its next `await`, unless it unwinds by itself. Any thread."""
+        if not super().end(why):
+            return False
+        if why not in _UNWINDS_ITSELF:
+            self.host.loop.call_soon_threadsafe(self._cancel)
+        return True
+
+    def _cancel(self) -> None:
+        if self.task is not None and not self.is_done:
+            self.task.cancel()
+
+    # --- what the context calls; each returns a coroutine that is noticed when nobody awaits it ---
+
+    def step(
+        self, name: str, fn: "Callable[..., Any]", args: "tuple[Any, ...]", options: StepOptions
+    ) -> "Coroutine[Any, Any, Any]":
+        """As SyncAttempt.step; a sync function runs in a thread."""
+        self._calls = token = self._calls + 1
+        return self._noted(token, f"ctx.step({name!r})", self._step(token, name, fn, args, options))
+
+    def map(
+        self,
+        name: str,
+        fn: "Callable[[Any], Any]",
+        items: "Iterable[Any]",
+        options: StepOptions,
+        *,
+        limit: int,
+        return_exceptions: bool,
+    ) -> "Coroutine[Any, Any, list[Any]]":
+        """As SyncAttempt.map."""
+        self._calls = token = self._calls + 1
+        work = self._map(token, name, fn, list(items), options, limit, return_exceptions)
+        return self._noted(token, f"ctx.map({name!r})", work)
+
+    def sleep(self, name: str, duration_ms: int) -> "Coroutine[Any, Any, None]":
+        """As SyncAttempt.sleep."""
+        return self.sleep_until(name, now_ms() + duration_ms)
+
+    def sleep_until(self, name: str, when_ms: int) -> "Coroutine[Any, Any, None]":
+        """As SyncAttempt.sleep_until."""
+        self._calls = token = self._calls + 1
+        return self._noted(token, f"ctx.sleep({name!r})", self._sleep_until(token, name, when_ms))
+
+    def wait_for(self, event: str, timeout_ms: int | None) -> "Coroutine[Any, Any, str | None]":
+        """As SyncAttempt.wait_for."""
+        self._calls = token = self._calls + 1
+        return self._noted(token, f"ctx.wait_for({event!r})", self._wait_for(token, event, timeout_ms))
+
+    def start(self, *given: object, **named: object) -> "Any":
+        """Start a child run."""
+        raise values.not_yet("ctx.start")
+
+    def gather(self, *given: object, **named: object) -> "Any":
+        """Wait for children."""
+        raise values.not_yet("ctx.gather")
+
+    def close_unawaited(self) -> errors.StepError | None:
+        """Close what nobody awaited, and name the first of them (loud.md 21). The handler has returned."""
+        forgotten = list(self.unawaited.values())
+        self.unawaited.clear()
+        for _, coroutine, _ in forgotten:
+            coroutine.close()
+        if not forgotten:
+            return None
+        call, _, place = forgotten[0]
+        return errors.StepError(
+            f"{call} at {place} was called without await, so it did not run.", cure=f"Write `await {call[:-1]}, ...)`."
+        )
+
+    def _noted(self, token: int, call: str, coroutine: "Coroutine[Any, Any, Any]") -> "Coroutine[Any, Any, Any]":
+        self.unawaited[token] = (call, coroutine, tracebacks.place_of_caller())
+        return coroutine
+
+    # --- in the loop ---
+
+    async def _step(
+        self, token: int, name: str, fn: "Callable[..., Any]", args: "tuple[Any, ...]", options: StepOptions
+    ) -> "Any":
+        self.unawaited.pop(token, None)
+        text = self.visit(name)
+        kind = values.codec(name, fn, options.returns)
+        if text is not None:
+            return values.read_back(name, text, kind)
+        if self.left:
+            await self._judge_order(name)
+        started_ms = now_ms()
+        value = await self._call(name, fn, args, options)
+        text, value = values.stored(name, value, kind)
+        await self._save(name, text, started_ms)
+        return value
+
+    async def _judge_order(self, name: str) -> None:
+        # One turn of the loop later: a gather's other branches have come to their saved steps by then (O3).
+        await asyncio.sleep(0)
+        self.judge_order(name)
+
+    async def _call(self, name: str, fn: "Callable[..., Any]", args: "tuple[Any, ...]", options: StepOptions) -> "Any":
+        tries = 0
+        is_async = values.is_async(fn)
+        while True:
+            self.check()
+            running = self.started(name, options.timeout_ms(self))
+            try:
+                if is_async:
+                    return await self._timed(running, fn(*args))
+                return await self._in_thread(running, fn, args)
+            except Exception as error:
+                tries += 1
+                delay_ms = next_try_ms(self, name, error, options.retry, tries)
+                if delay_ms is None:
+                    raise
+            finally:
+                running.is_done = running.is_done or is_async
+                del self.running[name]
+                self._became_quiet()
+            await asyncio.sleep(delay_ms / 1000)
+
+    async def _timed(self, running: Running, awaitable: "Any") -> "Any":
+        """Await a step; the director cancels it at its deadline, through `expire`."""
+        running.task = asyncio.current_task()
+        try:
+            return await awaitable
+        except asyncio.CancelledError:
+            if running.is_expired and not self.ended and running.task is not None:
+                running.task.uncancel()
+                raise running.timeout_error() from None
+            raise
+
+    async def _in_thread(self, running: Running, fn: "Callable[..., Any]", args: "tuple[Any, ...]") -> "Any":
+        def call() -> "Any":
+            running.enter_thread()
+            try:
+                return fn(*args)
+            finally:
+                running.is_done = True
+
+        value = await self._timed(running, self.host.threads.run(call))
+        if hasattr(value, "__await__"):  # a lambda around an async function
+            return await self._timed(running, value)
+        return value
+
+    def on_loop(self, call: "Callable[[], None]") -> None:
+        """Call it in the event loop's thread."""
+        self.host.loop.call_soon_threadsafe(call)
+
+    def stack(self) -> tuple[str, str]:
+        """Where the handler waits. In the loop."""
+        return ("", "") if self.task is None else tracebacks.stack_of_task(self.task)
+
+    def expire(self, running: Running) -> None:
+        """A step has reached its timeout. In the loop."""
+        if self.running.get(running.name) is running and running.task is not None:
+            running.is_expired = True
+            running.task.cancel()
+
+    async def _save(self, name: str, text: str, started_ms: int) -> None:
+        self.check()
+        try:
+            await self._ask(self.save_message(name, text, started_ms))
+        except TooLarge as large:
+            raise values.too_large(name, large.size) from None
+
+    async def _ask(self, message: "Message") -> "Any":
+        future: asyncio.Future[Message] = self.host.loop.create_future()
+        self.bench.connection.ask(message, lambda reply: self.host.reply(future, reply), keep=KEPT, run_id=self.run_id)
+        self.host.flush_soon()
+        reply = await future
+        try:
+            return data_of(reply)
+        except errors.TakoError as error:
+            raise self.refused(error) from None
+
+    async def _map(
+        self,
+        token: int,
+        name: str,
+        fn: "Callable[[Any], Any]",
+        every: "list[Any]",
+        options: StepOptions,
+        limit: int,
+        return_exceptions: bool,
+    ) -> "list[Any]":
+        self.unawaited.pop(token, None)
+        results: list[Any] = [None] * len(every)
+        # Saved ones first: they cost nothing, and then none of them looks skipped.
+        waiting = iter(sorted(range(len(every)), key=lambda index: f"{name}[{index}]" not in self.saved))
+
+        async def work() -> None:
+            for index in waiting:
+                try:
+                    results[index] = await self.step(f"{name}[{index}]", fn, (every[index],), options)
+                except Exception as error:
+                    results[index] = Failure(index, error)
+
+        workers = [self.host.loop.create_task(work()) for _ in range(min(limit, len(every)))]
+        try:
+            ends = [end for end in await asyncio.gather(*workers, return_exceptions=True) if end is not None]
+        finally:
+            for worker in workers:
+                worker.cancel()
+        if ends:
+            raise ends[0]
+        return gathered(self, name, results, return_exceptions=return_exceptions)
+
+    async def _sleep_until(self, token: int, name: str, when_ms: int) -> None:
+        self.unawaited.pop(token, None)
+        if self.visit(name) is not None:
+            return
+        if self.left:
+            await self._judge_order(name)
+        started_ms = now_ms()
+        if when_ms - started_ms > SHORT_SLEEP_MS:
+            await self._park(name, wake_at_ms=when_ms)
+            return
+        await self._pause((when_ms - started_ms) / 1000)
+        await self._save(name, "null", started_ms)
+
+    async def _pause(self, seconds: float) -> None:
+        # The clock of the run's timeout stands still meanwhile; two branches that sleep at once stop it once.
+        paused, deadline = time.monotonic(), self.deadline
+        self.deadline = None
+        try:
+            await asyncio.sleep(max(0.0, seconds))
+        finally:
+            if deadline is not None:
+                self.deadline = deadline + time.monotonic() - paused
+                self.bench.watch(self.deadline)
+        self.check()
+
+    async def _wait_for(self, token: int, event: str, timeout_ms: int | None) -> str | None:
+        self.unawaited.pop(token, None)
+        name = self.name_of_wait(event)
+        text = self.visit(name)
+        if text is None:
+            if self.left:
+                await self._judge_order(name)
+            timeout_at_ms = None if timeout_ms is None else now_ms() + timeout_ms
+            text = await self._park(name, event_name=event, timeout_at_ms=timeout_at_ms)
+        return values.signal_text(text)
+
+    async def _park(self, name: str, **fields: "Any") -> str | None:
+        # Steps of other branches would lose their results with the run: wait until none is being executed.
+        here = asyncio.current_task()
+        while self.running:
+            if any(running.task is here for running in self.running.values()):
+                raise errors.StepError(
+                    f"{name!r} waits inside a step, and a run cannot let go of its worker there.",
+                    cure="Sleep and wait in the handler, between steps.",
+                )
+            if self._quiet is None:
+                self._quiet = asyncio.Event()
+            await self._quiet.wait()
+        self.check()
+        # Held like a step, so that a second branch that wants to park waits for the answer.
+        self.running[name] = Running(name, None)
+        try:
+            message = {**self.message("park"), "step_name": name}
+            message.update((key, value) for key, value in fields.items() if value is not None)
+            answer = await self._ask(message)
+        finally:
+            del self.running[name]
+            self._became_quiet()
+        return self.parked(answer)
+
+    def _became_quiet(self) -> None:
+        if not self.running and self._quiet is not None:
+            self._quiet.set()
+            self._quiet = None

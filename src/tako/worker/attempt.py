@@ -1,0 +1,320 @@
+"""An attempt in hand: the run as it was claimed, which steps it has visited, and whether it may still go on.
+
+Three threads look at an attempt: the one that runs the handler, the reader (the engine says that the run was
+cancelled, or is held by another worker now) and the director (a timeout, a drain). Only two things are decided between
+them, both by one atomic operation: `end` says why no further step may start, and `settle` who reports the outcome.
+"""
+
+import time
+from _thread import allocate_lock, get_ident
+
+from tako import errors
+from tako.worker.connection import KEPT
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Callable
+    from typing import Any, Protocol
+
+    from tako.protocol.messages import ClaimedRun
+    from tako.sdk.workflow import Workflow
+    from tako.worker.connection import Connection
+
+    Message = dict[str, Any]
+
+    class Bench(Protocol):
+        """What an attempt needs of the worker that it runs in."""
+
+        worker_id: str
+        release: str
+        connection: Connection
+
+        def log(self, level: str, message: str, **fields: object) -> None:
+            """One line on stderr."""
+
+        def finish(self, attempt: "Attempt", outcome: Message) -> None:
+            """Tell the engine how the attempt ended; returns before the engine has answered."""
+
+        def lost(self, attempt: "Attempt", why: str) -> None:
+            """The engine said that the run is not ours any more."""
+
+        def parked(self, attempt: "Attempt") -> None:
+            """The run is parked: it is not held here any more."""
+
+        def watch(self, deadline: float) -> None:
+            """Look at the timeouts of all attempts at this instant (monotonic) at the latest."""
+
+
+# Why no further step of an attempt may start.
+PARKED = "parked"
+CANCELLED = "cancelled"
+LOST = "lost"
+TIMED_OUT = "timed out"
+DRAINED = "drained"
+FINISHED = "finished"
+
+_MAX_NAME = 200
+# A step that runs longer is warned of, with its stack, long before its timeout.
+SLOW_STEP_S = 300.0
+NEVER = float("inf")
+
+
+class Ended(BaseException):
+    """Unwinds a handler whose run is parked, cancelled, lost, timed out or drained. Not for `except Exception`."""
+
+
+class Running:
+    """A step that is being executed. `slow_at` and `deadline` are monotonic seconds; None when there is none."""
+
+    __slots__ = ("deadline", "is_done", "is_expired", "name", "slow_at", "started", "task", "thread_id", "timeout_ms")
+
+    def __init__(self, name: str, timeout_ms: int | None) -> None:
+        self.name = name
+        self.started = time.monotonic()
+        self.timeout_ms = timeout_ms
+        self.deadline = None if timeout_ms is None else self.started + timeout_ms / 1000
+        self.slow_at: float | None = self.started + SLOW_STEP_S
+        self.thread_id = 0  # of the thread that its function runs in; 0 for one on the event loop
+        self.task: asyncio.Task[Any] | None = None
+        self.is_expired = False
+        self.is_done = False
+
+    def enter_thread(self) -> None:
+        """This thread calls its function."""
+        self.thread_id = get_ident()
+
+    def timeout_error(self) -> TimeoutError:
+        """What the handler meets when the step is cut short."""
+        return TimeoutError(f"step {self.name!r} did not end within {seconds(self.timeout_ms or 0)}")
+
+    def next_look(self) -> float:
+        """When somebody must look at it."""
+        slow_at = NEVER if self.slow_at is None else self.slow_at
+        return slow_at if self.deadline is None or slow_at < self.deadline else self.deadline
+
+
+class Attempt:
+    """What both kinds of handlers have in common."""
+
+    is_async = False
+    __slots__ = (
+        "attempt", "bench", "claimed", "deadline", "ended", "epoch", "failed_steps", "is_done", "is_settled", "key",
+        "left", "run_id", "running", "saved", "scheduled_for_ms", "signals", "thread_id", "unawaited", "visited",
+        "warnings", "workflow",
+    )  # fmt: skip
+
+    def __init__(self, claimed: "ClaimedRun", workflow: "Workflow[Any, Any]", bench: "Bench") -> None:
+        self.claimed = claimed
+        self.workflow = workflow
+        self.bench = bench
+        self.run_id = claimed["id"]
+        self.epoch = claimed["epoch"]
+        self.attempt = claimed["attempt"]
+        self.key = claimed["key"]
+        self.scheduled_for_ms = claimed["scheduled_for_ms"]
+        self.saved: dict[str, str] = claimed["steps"]
+        self.left: set[str] | None = set(self.saved) if self.saved else None  # saved, not visited yet
+        self.visited: set[str] = set()
+        self.signals: dict[str, int] = {}  # how often each was waited for in this attempt
+        self.running: dict[str, Running] = {}
+        self.warnings: list[str] = []
+        self.failed_steps: dict[str, str] = {}
+        self.ended = ""
+        self.is_settled = allocate_lock()  # taken once and never given back
+        self.is_done = False  # the handler has returned, whatever became of the run
+        self.thread_id = 0
+        self.deadline: float | None = None  # of the whole attempt, monotonic
+
+    # --- ends ---
+
+    def end(self, why: str) -> bool:
+        """From now on no step starts. False when it had ended already; the first reason stays."""
+        if self.ended:
+            return False
+        self.ended = why
+        return True
+
+    def settle(self) -> bool:
+        """Whether the caller is the one who reports how the attempt ended."""
+        return self.is_settled.acquire(False)
+
+    # Of a handler on the event loop; a thread's has no use for them.
+
+    def on_loop(self, call: "Callable[[], None]") -> None:
+        """Call it in the event loop's thread."""
+        raise NotImplementedError
+
+    def stack(self) -> tuple[str, str]:
+        """Where the handler waits: see `tracebacks.stack`. In the loop."""
+        raise NotImplementedError
+
+    def expire(self, running: Running) -> None:
+        """A step has reached its timeout: its caller meets TimeoutError. In the loop."""
+        raise NotImplementedError
+
+    def check(self) -> None:
+        """Raise Ended when the handler must not go on."""
+        if self.ended:
+            raise Ended(self.ended)
+
+    # --- steps ---
+
+    def visit(self, name: str) -> str | None:
+        """The handler has come to this step: its saved result, or None when it must be executed.
+
+        Raises:
+            StepError: the name stands twice in one attempt, or is no name.
+            Ended: the run is not to go on here.
+        """
+        if self.ended:
+            raise Ended(self.ended)
+        if name in self.visited:
+            raise errors.StepError(
+                f"The step {name!r} was called twice in one attempt, and a name has one result.",
+                cure=f'Name each call, for example f"{name}-{{item_id}}".',
+            )
+        if type(name) is not str or not 0 < len(name) <= _MAX_NAME:
+            raise errors.StepError(f"A step's name is a text of 1 to {_MAX_NAME} characters, found {name!r:.80}.")
+        self.visited.add(name)
+        if self.left is None:
+            return None
+        self.left.discard(name)
+        return self.saved.get(name)
+
+    def skipped(self) -> list[str]:
+        """Saved steps that the handler has not come to, in the order in which they were saved."""
+        return [name for name in self.saved if name in self.left] if self.left else []
+
+    def judge_order(self, name: str) -> None:
+        """A step that was never saved starts though saved ones were not reached: the code has changed (O3).
+
+        Raises:
+            ChangedCode: the workflow is strict.
+        """
+        skipped = self.skipped()
+        if not skipped:
+            return
+        if self.workflow.strict:
+            raise ChangedCode(skipped[0])
+        self.warn(
+            f"step {name!r} ran before {_names(skipped)}, saved by earlier code, "
+            f"had been reached (release {self.bench.release})"
+        )
+
+    def judge_rest(self) -> None:
+        """The handler has returned: saved steps that it did not come to are a sign of changed code (O3).
+
+        Raises:
+            ChangedCode: the workflow is strict.
+        """
+        skipped = self.skipped()
+        if skipped and self.workflow.strict:
+            raise ChangedCode(skipped[0])
+        if skipped:
+            self.warn(f"{_names(skipped)}, saved by earlier code, was not reached (release {self.bench.release})")
+        for name, error in self.failed_steps.items():
+            self.warn(f"step {name!r} failed ({error}) and the handler went on; a failed step is not stored")
+
+    def warn(self, text: str) -> None:
+        """Put a warning on the run; said once."""
+        if text not in self.warnings:
+            self.warnings.append(text)
+            self.log("warning", text)
+
+    def name_of_wait(self, event: str) -> str:
+        """The name under which a wait for this signal is stored: waiting for it twice is two steps."""
+        count = self.signals[event] = self.signals.get(event, 0) + 1
+        return f"signal:{event}" if count == 1 else f"signal:{event}#{count}"
+
+    def parked(self, answer: "Message") -> str | None:
+        """What the engine said to `park`: the value, if there was nothing to wait for; else Ended is raised."""
+        if not answer["parked"]:
+            value: str | None = answer.get("value_json")
+            return value
+        self.end(PARKED)
+        if self.settle():
+            self.bench.parked(self)
+        raise Ended(PARKED)
+
+    def load_all_steps(self) -> None:
+        """Fetch the pages of saved steps that did not come with the claim. Blocks; not for the loop's thread."""
+        after = self.claimed["steps_next"]
+        if after is None:
+            return
+        while after is not None and not self.ended:
+            try:
+                page = self.bench.connection.call(
+                    {**self.message("load_steps"), "after": after}, keep=KEPT, run_id=self.run_id
+                )
+            except errors.TakoError as error:
+                # Whatever the engine said, without its steps a run must not begin.
+                self.bench.lost(self, error.message)
+                return
+            self.saved.update(page["steps"])
+            after = page["next"]
+        self.left = set(self.saved)
+
+    def started(self, name: str, timeout_ms: int | None) -> Running:
+        """A step's function is about to be called."""
+        running = self.running[name] = Running(name, timeout_ms)
+        self.bench.watch(running.next_look())
+        return running
+
+    # --- messages to the engine ---
+
+    def message(self, command: str) -> "Message":
+        """The fields that every message about this run has."""
+        return {"command": command, "worker_id": self.bench.worker_id, "id": self.run_id, "epoch": self.epoch}
+
+    def save_message(self, name: str, text: str, started_ms: int) -> "Message":
+        """Save a step's result."""
+        return {
+            "command": "save_step",
+            "worker_id": self.bench.worker_id,
+            "id": self.run_id,
+            "epoch": self.epoch,
+            "step_name": name,
+            "result_json": text,
+            "started_ms": started_ms,
+            "attempt": self.attempt,
+        }
+
+    def refused(self, error: errors.TakoError) -> BaseException:
+        """What the handler meets when the engine refuses a write about this run."""
+        if error.code in _GONE:
+            self.bench.lost(self, error.message)
+            return Ended(self.ended)
+        return error
+
+    def log(self, level: str, message: str, **fields: object) -> None:
+        """A line that carries the run."""
+        self.bench.log(level, message, run_id=self.run_id, workflow=self.workflow.name, **fields)
+
+
+_GONE = frozenset(
+    (errors.LeaseLost.code, errors.RunNotFound.code, errors.RunCancelled.code, errors.RunFinished.code, "illegal_move")
+)
+
+
+class ChangedCode(Exception):
+    """A strict workflow's code changed under a run (O3)."""
+
+    def __init__(self, step: str) -> None:
+        super().__init__(f'code changed under it (saved step "{step}" was not reached)')
+
+
+def _names(steps: list[str]) -> str:
+    shown = ", ".join(repr(name) for name in steps[:5])
+    more = f" and {len(steps) - 5} more" if len(steps) > 5 else ""
+    return f"step{'s' if len(steps) > 1 else ''} {shown}{more}"
+
+
+def seconds(ms: int) -> str:
+    """`90s`, `0.5s`: a duration for people."""
+    return f"{ms / 1000:g}s"
+
+
+def now_ms() -> int:
+    """Unix time in milliseconds."""
+    return time.time_ns() // 1_000_000

@@ -1,0 +1,187 @@
+"""From a bare process to a worker that can say HELLO: environment, fd 3, the files of its group, start-up hooks.
+
+A worker boots whole or not at all. What goes wrong here is told by stderr and the exit code, which the supervisor
+reads: an exception of the user's code is printed as Python prints it and exits 1; a fault that only new code or
+configuration can mend is one sentence and exits 78; `sys.exit()` in a module exits with what it says. No thread is
+started and no socket opened.
+"""
+
+import faulthandler
+import os
+import sys
+
+from tako import errors
+from tako.protocol import env, envelope
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from typing import Any, NoReturn
+
+    from tako.protocol.messages import Registry
+    from tako.sdk.workflow import Workflow
+
+    Message = dict[str, Any]
+
+FAILED_EXIT = 1
+MISCONFIGURED_EXIT = 78
+
+
+class Boot:
+    """What a booted worker knows. `workflows` are those of its group, by name and by alias."""
+
+    def __init__(self) -> None:
+        settings = os.environ
+        self.app = settings[env.APP_NAME]
+        self.socket = settings[env.INTERNAL_SOCKET]
+        self.release = settings.get(env.BUILD, "dev")
+        self.group = settings.get(env.GROUP, "default")
+        self.concurrency = int(settings.get(env.CONCURRENCY, "10"))
+        self.idle_timeout_s = int(settings.get(env.IDLE_TIMEOUT_MS, "300000")) / 1000
+        self.boot_timeout_s = int(settings.get(env.BOOT_TIMEOUT_MS, "30000")) / 1000
+        self.drain_timeout_s = int(settings.get(env.DRAIN_TIMEOUT_MS, "30000")) / 1000
+        self.worker_id = ""
+        self.token = ""
+        self.files: Sequence[str] = ()
+        self.workflows: Mapping[str, Workflow[Any, Any]] = {}
+        self.registry: Registry = {"group": self.group, "workflows": [], "files": []}
+        self.has_async = False
+
+    def hello(self) -> "Message":
+        """The fields of `hello`, but for what is in flight."""
+        return {
+            "role": "worker",
+            "worker_id": self.worker_id,
+            "pid": os.getpid(),
+            "group": self.group,
+            "registry": self.registry,
+        }
+
+    def said_hello(self) -> None:
+        """The boot is over: no stack is dumped any more."""
+        faulthandler.cancel_dump_traceback_later()
+
+
+def prepare() -> Boot:
+    """Boot. Exits the process when that fails."""
+    boot = Boot()
+    # First of all, so that whatever hangs from here on is told with its line before the supervisor kills us.
+    faulthandler.dump_traceback_later(0.9 * boot.boot_timeout_s)
+    _enter_root()
+    _name_process(boot.group)
+    _read_envelope(boot)
+    _import_files(boot.files)
+    _declare(boot)
+    return boot
+
+
+def _enter_root() -> None:
+    """The app's root is the working directory and the first place that modules are looked for in."""
+    # A spawner that cannot change the child's folder tells it here; the environment was cleared, so it is no shell's.
+    root = os.environ.get("PWD")
+    if root:
+        os.chdir(root)
+    root = os.getcwd()  # noqa: PTH109 - no pathlib here
+    if sys.path and (sys.path[0] == "" or sys.path[0] == os.path.dirname(__file__)):  # noqa: PTH120
+        sys.path[0] = root
+    elif root not in sys.path[:1]:
+        sys.path.insert(0, root)
+
+
+def _name_process(group: str) -> None:
+    try:
+        fd = os.open("/proc/self/comm", os.O_WRONLY)
+    except OSError:
+        return  # not Linux, or no /proc: the name is a convenience
+    try:
+        os.write(fd, f"tako:{group}".encode()[:15])
+    finally:
+        os.close(fd)
+
+
+def _read_envelope(boot: Boot) -> None:
+    fd = int(os.environ.pop(envelope.ENVELOPE_FD_VARIABLE, envelope.ENVELOPE_FD))
+    try:
+        letter = envelope.read(fd)
+    except (OSError, ValueError) as error:
+        refuse(f"no envelope on fd {fd} ({error}); workers are started by `tako dev` or tako-server, not by hand")
+    from tako.sdk import runtime
+
+    runtime.adopt(letter)
+    from tako.worker import redaction
+
+    redaction.use(letter["secrets"])
+    boot.token = letter["token"]
+    boot.worker_id = letter.get("worker_id", f"worker-{os.getpid()}")
+    boot.files = letter.get("files", [])
+
+
+def _import_files(files: "Sequence[str]") -> None:
+    for path in files:
+        name = module_name(path)
+        try:
+            module = __import__(name, fromlist=["_"])
+        except errors.DefinitionError as error:
+            refuse(str(error))
+        except Exception as error:
+            fail(error)
+        found = getattr(module, "__file__", None)
+        if found is None or not _is_same_file(found, path):
+            refuse(
+                f"{path} could not be imported: {name} is {found or 'another module'}\n"
+                "  Another module of that name comes first; rename the file."
+            )
+
+
+def module_name(path: str) -> str:
+    """The dotted name of a file, so that the web app's `from workflows.mail import welcome` is the same module."""
+    return path.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
+
+
+def _is_same_file(found: str, path: str) -> bool:
+    try:
+        return os.path.samefile(found, path)  # noqa: PTH121
+    except OSError:
+        return False
+
+
+def _declare(boot: Boot) -> None:
+    from tako.worker import registry
+
+    try:
+        found = registry.of_group(boot.group)
+    except errors.DefinitionError as error:
+        refuse(str(error))
+    if not found:
+        where = ", ".join(boot.files) or "no file"
+        refuse(f'no workflows: {where} declares none of group "{boot.group}"')
+    boot.workflows = registry.by_name(found)
+    boot.registry = registry.registry(boot.group, found, boot.files)
+    boot.has_async = any(workflow.is_async for workflow in found)
+    try:
+        registry.run_start_hooks()
+    except Exception as error:
+        fail(error)
+
+
+def refuse(message: str) -> "NoReturn":
+    """Exit because of something that only new code or configuration can mend."""
+    print(f"tako: {message}", file=sys.stderr, flush=True)  # noqa: T201
+    leave(MISCONFIGURED_EXIT)
+
+
+def fail(error: BaseException) -> "NoReturn":
+    """Exit because of an exception of the user's code, printed as Python prints it, from the user's first frame on."""
+    from tako.worker import redaction, tracebacks
+
+    error.__traceback__ = tracebacks.without_our_frames(error.__traceback__)
+    if redaction.is_used():
+        print(tracebacks.text(error), end="", file=sys.stderr, flush=True)  # noqa: T201
+    else:
+        sys.excepthook(type(error), error, error.__traceback__)
+    leave(FAILED_EXIT)
+
+
+def leave(exit_code: int) -> "NoReturn":
+    """Exit as Python does: `atexit` runs, output is flushed."""
+    raise SystemExit(exit_code)

@@ -1,0 +1,125 @@
+"""One run, from claim to one of its outcomes: succeeded, failed, fatal, stopped; or none, when it parked or was lost.
+
+What is fatal, so that no retries are burnt: Fatal, a payload that does not fit the handler, a programming error
+(NameError, ImportError, SyntaxError, arguments that the handler does not take), a step that cannot be made durable,
+and whatever the workflow's `Retry` excludes.
+"""
+
+import time
+
+from tako import errors
+from tako.worker import attempt as attempts
+from tako.worker import tracebacks, values
+from tako.worker.attempt import Ended
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from tako.protocol.messages import Outcome
+    from tako.worker.attempt import Attempt
+    from tako.worker.steps import SyncAttempt
+
+    Message = dict[str, Any]
+
+PROGRAMMING_ERRORS = (NameError, ImportError, SyntaxError)
+NEVER_RETRIED = (
+    *PROGRAMMING_ERRORS,
+    errors.Fatal,
+    errors.StepError,
+    errors.StepResultError,
+    errors.DefinitionError,
+    attempts.ChangedCode,
+)
+
+
+def run(attempt: "SyncAttempt") -> None:
+    """Run a `def` handler in this thread and report how it ended."""
+    arguments = begin(attempt)
+    if arguments is None:
+        return
+    result: object = None
+    failure: BaseException | None = None
+    try:
+        result = attempt.workflow.fn(attempt.context(), **arguments)
+    except BaseException as error:  # the thread goes on with other runs; `report` judges what this is
+        failure = error
+    finally:
+        attempt.is_done = True
+    report(attempt, result, failure)
+
+
+def begin(attempt: "Attempt") -> "dict[str, Any] | None":
+    """Decode the payload and start the clock. None when the run has ended before it began."""
+    attempt.load_all_steps()
+    if attempt.ended:
+        return None
+    try:
+        arguments = values.arguments(attempt.workflow, attempt.claimed["payload_json"])
+    except errors.PayloadError as error:
+        attempt.is_done = True
+        if attempt.settle():
+            outcome = fatal(error, reason=f"the stored payload does not fit: {error.message}")
+            attempt.bench.finish(attempt, outcome)
+        return None
+    timeout_ms = attempt.workflow.timeout_ms
+    if timeout_ms is not None:
+        attempt.deadline = time.monotonic() + timeout_ms / 1000
+        attempt.bench.watch(attempt.deadline)
+    return arguments
+
+
+def report(attempt: "Attempt", result: object, failure: BaseException | None) -> None:
+    """Say how the handler ended, unless somebody has said already how the attempt did."""
+    if attempt.ended:
+        if failure is None and attempt.ended == attempts.PARKED:
+            attempt.log("warning", "the handler caught the exception that parks it and returned; its result is dropped")
+        return
+    outcome = outcome_of(attempt, result, failure)
+    attempt.end(attempts.FINISHED)
+    if attempt.settle():
+        attempt.bench.finish(attempt, outcome)
+
+
+def outcome_of(attempt: "Attempt", result: object, failure: BaseException | None) -> "Message":
+    """The fields of `finish`."""
+    if failure is None:
+        try:
+            attempt.judge_rest()
+            return {"outcome": "succeeded", "result_json": values.result(attempt.workflow, result)}
+        except (errors.StepResultError, attempts.ChangedCode) as error:
+            return fatal(error)
+    if isinstance(failure, Ended):
+        # It was raised without the attempt having ended: somebody kept one and raised it again.
+        return failed(attempt, failure)
+    reason = values.stop_reason(failure)
+    if reason is not None:
+        return {"outcome": "stopped", "reason": reason}
+    if isinstance(failure, NEVER_RETRIED) or _is_the_handlers_own_call(failure):
+        return fatal(failure)
+    return failed(attempt, failure)
+
+
+def failed(attempt: "Attempt", error: BaseException) -> "Message":
+    """An attempt that may be tried again, as the workflow's `Retry` says."""
+    retry = attempt.workflow.retry
+    if not retry.covers(error):
+        return fatal(error)
+    return {"outcome": "failed", "error": tracebacks.remote_error(error), "retry": retry.policy()}
+
+
+def fatal(error: BaseException, *, reason: str | None = None) -> "Message":
+    """The end of a run, whatever retries are left."""
+    kind: Outcome = "fatal"
+    found: Message = {"outcome": kind, "error": tracebacks.remote_error(error)}
+    if reason is not None:
+        found["reason"] = reason
+    return found
+
+
+def _is_the_handlers_own_call(error: BaseException) -> bool:
+    """Whether this is the TypeError of calling the handler itself: it never got to a line of the handler."""
+    if not isinstance(error, TypeError):
+        return False
+    trace = error.__traceback__
+    return trace is not None and trace.tb_next is None

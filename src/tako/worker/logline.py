@@ -1,0 +1,24 @@
+"""What a worker says of itself: one line of JSON on stderr, which the daemon takes as structured (protocol.md 1)."""
+
+import json
+import os
+
+from tako.worker import redaction
+
+_encode = json.JSONEncoder(ensure_ascii=False, default=str).encode
+
+
+def write(level: str, message: str, **fields: object) -> None:
+    """Write one line. Secrets are taken out; what is None is left out; never raises."""
+    line: dict[str, object] = {"msg": message, "level": level}
+    line.update((name, value) for name, value in fields.items() if value is not None)
+    try:
+        text = _encode(line)
+    except (TypeError, ValueError, RecursionError):  # a field of the user's that JSON cannot say
+        text = _encode({"msg": message, "level": level, "fields": repr(fields)})
+    # One write, so that the lines of several threads, and what the user prints, do not run into each other.
+    data = redaction.clean(text).encode("utf-8", "surrogateescape") + b"\n"
+    try:  # noqa: SIM105 - contextlib is not loaded in a cold process
+        os.write(2, data)
+    except OSError:
+        pass  # stderr is gone or full: nobody to tell

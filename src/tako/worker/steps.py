@@ -1,0 +1,200 @@
+"""What a `def` handler does through its context: steps, map, sleeps, waits. It runs in a thread and may block it.
+
+A step's function may run more than once before its result is acknowledged, and never again after (E1). What the
+handler gets is what was stored, on the first pass as on every later one.
+"""
+
+import time
+from _thread import allocate_lock
+
+from tako import errors
+from tako.worker import values
+from tako.worker.attempt import Attempt, Ended, now_ms
+from tako.worker.connection import KEPT, TooLarge
+from tako.worker.tries import Failure, gathered, next_try_ms
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from _thread import LockType
+    from collections.abc import Callable, Iterable
+    from typing import Any
+
+    from tako.worker.tries import StepOptions
+
+# A shorter sleep keeps its thread: to park and be claimed again costs two transactions.
+SHORT_SLEEP_MS = 3_000
+
+
+class SyncAttempt(Attempt):
+    """An attempt of a `def` handler; what its Context calls."""
+
+    __slots__ = ("_alarms",)
+
+    def __init__(self, *given: "Any") -> None:
+        super().__init__(*given)
+        self._alarms: list[LockType] = []  # of threads that sleep: the handler's, and those of its `map`
+
+    def end(self, why: str) -> bool:
+        """As Attempt.end; a sleeping handler wakes."""
+        if not super().end(why):
+            return False
+        while self._alarms:
+            self._alarms.pop().release()
+        return True
+
+    def step(self, name: str, fn: "Callable[..., Any]", args: "tuple[Any, ...]", options: "StepOptions") -> "Any":
+        """Give back the saved result, or call `fn` and save what it returns. Durable on return."""
+        text = self.visit(name)
+        kind = values.codec(name, fn, options.returns)
+        if text is not None:
+            return values.read_back(name, text, kind)
+        if self.left:
+            self.judge_order(name)
+        started_ms = now_ms()
+        value = self._call(name, fn, args, options)
+        text, value = values.stored(name, value, kind)
+        self._save(name, text, started_ms)
+        return value
+
+    def map(
+        self,
+        name: str,
+        fn: "Callable[[Any], Any]",
+        items: "Iterable[Any]",
+        options: "StepOptions",
+        *,
+        limit: int,
+        return_exceptions: bool,
+    ) -> "list[Any]":
+        """A step for each item, `limit` at a time. Waits for all, then raises the first error and lists the rest."""
+        every = list(items)
+        results: list[Any] = [None] * len(every)
+        # Saved ones first: they cost nothing, and then none of them looks skipped.
+        order = sorted(range(len(every)), key=lambda index: f"{name}[{index}]" not in self.saved)
+        waiting = iter(order)
+        ends: list[Ended] = []
+
+        def work() -> None:
+            for index in waiting:  # each index goes to one thread: a list's iterator is stepped under the GIL
+                try:
+                    results[index] = self.step(f"{name}[{index}]", fn, (every[index],), options)
+                except Exception as error:
+                    results[index] = Failure(index, error)
+                except Ended as end:
+                    ends.append(end)
+                    return
+
+        _in_threads(work, count=min(limit, len(every)))
+        if ends:
+            raise ends[0]
+        return gathered(self, name, results, return_exceptions=return_exceptions)
+
+    def sleep(self, name: str, duration_ms: int) -> None:
+        """Go on after a while; longer sleeps give the worker free."""
+        self._sleep_until(name, now_ms() + duration_ms)
+
+    def sleep_until(self, name: str, when_ms: int) -> None:
+        """Go on at a time."""
+        self._sleep_until(name, when_ms)
+
+    def _sleep_until(self, name: str, when_ms: int) -> None:
+        if self.visit(name) is not None:
+            return
+        if self.left:
+            self.judge_order(name)
+        started_ms = now_ms()
+        if when_ms - started_ms > SHORT_SLEEP_MS:
+            self._park(name, wake_at_ms=when_ms)
+            return
+        self.pause((when_ms - started_ms) / 1000)
+        self._save(name, "null", started_ms)
+
+    def wait_for(self, event: str, timeout_ms: int | None) -> str | None:
+        """The value of a signal as JSON text, None at the timeout. Parks unless it is there already."""
+        name = self.name_of_wait(event)
+        text = self.visit(name)
+        if text is None:
+            if self.left:
+                self.judge_order(name)
+            timeout_at_ms = None if timeout_ms is None else now_ms() + timeout_ms
+            text = self._park(name, event_name=event, timeout_at_ms=timeout_at_ms)
+        return values.signal_text(text)
+
+    def start(self, *given: object, **named: object) -> "Any":
+        """Start a child run."""
+        raise values.not_yet("ctx.start")
+
+    def gather(self, *given: object, **named: object) -> "Any":
+        """Wait for children."""
+        raise values.not_yet("ctx.gather")
+
+    # --- in the handler's thread ---
+
+    def pause(self, seconds: float) -> None:
+        """Wait in this thread; raises Ended as soon as the attempt has ended. Does not count for the run's timeout."""
+        self.check()
+        if seconds <= 0:
+            return
+        alarm = allocate_lock()
+        alarm.acquire()
+        self._alarms.append(alarm)
+        deadline, self.deadline = self.deadline, None
+        paused = time.monotonic()
+        if not self.ended:  # `end` either sees the alarm or was seen here
+            alarm.acquire(timeout=min(seconds, 1e6))
+        if alarm in self._alarms:
+            self._alarms.remove(alarm)
+        if deadline is not None:
+            self.deadline = deadline + time.monotonic() - paused
+            self.bench.watch(self.deadline)
+        self.check()
+
+    def _call(self, name: str, fn: "Callable[..., Any]", args: "tuple[Any, ...]", options: "StepOptions") -> "Any":
+        tries = 0
+        while True:
+            self.started(name, options.timeout_ms(self)).enter_thread()
+            try:
+                value = fn(*args)
+            except Exception as error:
+                tries += 1
+                delay_ms = next_try_ms(self, name, error, options.retry, tries)
+                if delay_ms is None:
+                    raise
+            else:
+                if hasattr(value, "__await__"):
+                    raise values.needs_async(name, value)
+                return value
+            finally:
+                del self.running[name]
+            self.pause(delay_ms / 1000)
+
+    def _save(self, name: str, text: str, started_ms: int) -> None:
+        self.check()
+        try:
+            self.bench.connection.call(self.save_message(name, text, started_ms), keep=KEPT, run_id=self.run_id)
+        except TooLarge as large:
+            raise values.too_large(name, large.size) from None
+        except errors.TakoError as error:
+            raise self.refused(error) from None
+
+    def _park(self, name: str, **fields: "Any") -> str | None:
+        message = {**self.message("park"), "step_name": name}
+        message.update((key, value) for key, value in fields.items() if value is not None)
+        try:
+            answer = self.bench.connection.call(message, keep=KEPT, run_id=self.run_id)
+        except errors.TakoError as error:
+            raise self.refused(error) from None
+        return self.parked(answer)
+
+
+def _in_threads(work: "Callable[[], None]", *, count: int) -> None:
+    """Call `work` in `count` threads, this one among them, and wait for all. Context variables are copied."""
+    from contextvars import copy_context
+    from threading import Thread
+
+    others = [Thread(target=copy_context().run, args=(work,), daemon=True) for _ in range(count - 1)]
+    for other in others:
+        other.start()
+    work()
+    for other in others:
+        other.join()

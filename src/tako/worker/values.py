@@ -1,0 +1,115 @@
+"""Values of steps, arguments and results, between the handler's Python and the engine's JSON text.
+
+What a step returned is encoded and decoded at once, so that the first pass sees what every later one will see; what
+cannot be stored is an error now, with its path, not after a crash (loud.md 20).
+"""
+
+from tako import errors
+from tako.sdk import payload
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+    from tako.sdk.codecs import Codec
+    from tako.sdk.options import Retry
+
+# What the engine keeps for a wait that timed out: no JSON text is empty (engine/waiters.py).
+_TIMED_OUT = ""
+_CO_COROUTINE = 0x80  # inspect.CO_COROUTINE, without importing inspect
+
+
+def codec(name: str, fn: "Callable[..., Any]", returns: "Any") -> "Codec":
+    """How a step's result is stored. Asked before the step runs: a type that cannot be stored costs no side effect.
+
+    Raises:
+        StepResultError: the type cannot be stored.
+    """
+    try:
+        return payload.codec_for_step(fn, returns)
+    except errors.PayloadError as error:
+        raise errors.StepResultError(f"step {name!r}: {error.message}", cure=error.cure) from None
+
+
+def stored(name: str, value: object, kind: "Codec") -> "tuple[str, Any]":
+    """The text of a step's result, and the value that this text stands for.
+
+    Raises:
+        StepResultError: it cannot be stored; names the path.
+    """
+    try:
+        text = payload.encode(kind, value, what="result")
+        return text, value if payload.is_plain(value) else payload.decode(kind, text, what="result")
+    except errors.PayloadError as error:
+        raise errors.StepResultError(f"step {name!r}: {error.message}", cure=error.cure, detail=error.detail) from None
+
+
+def read_back(name: str, text: str, kind: "Codec") -> "Any":
+    """The value of a saved step.
+
+    Raises:
+        StepResultError: the stored text is damaged, or does not fit the type that the code expects now.
+    """
+    try:
+        return payload.decode(kind, text, what="result")
+    except errors.PayloadError as error:
+        if "stored text is not JSON" in error.message:
+            raise errors.StepResultError(f"step {name!r}: stored result unreadable ({error.message})") from None
+        raise errors.StepResultError(
+            f"step {name!r}: the saved result no longer reads back as its type: {error.message}",
+            cure="Let the new type read the old values, or give the step a new name.",
+            detail=error.detail,
+        ) from None
+
+
+def signal_text(text: str | None) -> str | None:
+    """What a wait was resolved with: a signal's value as JSON text, or None at its timeout."""
+    return None if text == _TIMED_OUT else text
+
+
+def too_large(what: str, size: int) -> errors.StepResultError:
+    """The error for what fits into no request."""
+    error = payload.too_large(what, size)
+    return errors.StepResultError(error.message, cure=error.cure, detail=error.detail)
+
+
+def needs_async(name: str, value: "Any") -> errors.StepError:
+    """The error for an async function as a step of a `def` handler."""
+    close = getattr(value, "close", None)
+    if callable(close):
+        close()  # a coroutine that nobody will await
+    return errors.StepError(
+        f"step {name!r}: its function is async, and this handler is not.", cure="Declare the handler with `async def`."
+    )
+
+
+def not_yet(what: str) -> errors.TakoError:
+    """The error for what the context will be able to do one day."""
+    return errors.StepError(
+        f"{what} is not there yet in this version.", cure="Enqueue the other workflow in a step, with a key of its own."
+    )
+
+
+def is_async(fn: "Any") -> bool:
+    """Whether calling `fn` gives a coroutine, told without calling it; partials, methods and callable objects too."""
+    while True:
+        code = getattr(fn, "__code__", None)
+        if code is not None:
+            return bool(code.co_flags & _CO_COROUTINE)
+        inner = getattr(fn, "func", None) or getattr(fn, "__func__", None)
+        if inner is None:
+            call = getattr(type(fn), "__call__", None)  # noqa: B004 - for its flags
+            return bool(getattr(getattr(call, "__code__", None), "co_flags", 0) & _CO_COROUTINE)
+        fn = inner
+
+
+def backoff_ms(retry: "Retry", tries: int) -> int:
+    """How long to wait after the tries-th failure of a step."""
+    growth = retry.factor ** min(tries - 1, 100)  # beyond that every factor but 1 has reached its maximum
+    delay = min(retry.first_ms * growth, float(retry.max_ms))
+    if retry.jitter:
+        from random import uniform  # only a step that failed pays for it
+
+        delay *= 1 + uniform(-retry.jitter, retry.jitter)
+    return int(delay)
