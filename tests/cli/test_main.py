@@ -1,0 +1,147 @@
+from __future__ import annotations
+
+import importlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from tests.support.cli import Cli
+from tests.support.fake_engine import FakeEngine, run_info
+
+from tako.cli import main as cli_main
+
+TAKO = str(Path(sys.executable).with_name("tako"))
+
+
+def best_of(count: int, *argv: str, cwd: Path) -> float:
+    """The shortest of some runs, in seconds: what the command costs when nobody else uses the machine."""
+    times = []
+    for _ in range(count):
+        begin = time.perf_counter()
+        subprocess.run([TAKO, *argv], cwd=cwd, capture_output=True, check=False)
+        times.append(time.perf_counter() - begin)
+    return min(times)
+
+
+def test_help_names_every_command_and_goes_to_stdout(cli: Cli) -> None:
+    said = cli("--help")
+
+    assert said.code == 0
+    assert all(f"  {name} " in said.out for name in cli_main.COMMANDS)
+    assert said.err == ""
+
+
+def test_no_command_at_all_is_wrong_usage_and_shows_the_help(cli: Cli) -> None:
+    said = cli()
+
+    assert (said.code, said.out) == (2, "")
+    assert "Usage: tako COMMAND" in said.err
+
+
+@pytest.mark.parametrize("name", list(cli_main.COMMANDS))
+def test_each_command_of_the_table_has_a_module_and_its_own_help(cli: Cli, name: str) -> None:
+    module = importlib.import_module(f"tako.cli.commands.{name}")
+    said = cli(name, "--help")
+
+    assert callable(module.run)
+    assert said.code == 0
+    assert "--json" in said.out
+
+
+def test_an_unknown_command_suggests_the_nearest(cli: Cli) -> None:
+    said = cli("enqeue", "x")
+
+    assert said.code == 2
+    assert "There is no command 'enqeue'." in said.err
+    assert "Did you mean `enqueue`?" in said.err
+
+
+def test_an_unknown_option_is_named_and_nothing_is_done(cli: Cli) -> None:
+    said = cli("runs", "list", "--wrokflow", "x")
+
+    assert said.code == 2
+    assert "--wrokflow is not known here. Did you mean --workflow?" in said.err
+    assert said.out == ""
+
+
+def test_options_are_never_abbreviated(cli: Cli) -> None:
+    assert cli("runs", "list", "--work", "x").code == 2
+
+
+def test_a_failure_with_json_is_one_document_too(cli: Cli) -> None:
+    said = cli("status", "--json")
+
+    assert said.code == 1
+    assert said.json == {
+        "error": {
+            "code": "no_engine",
+            "message": "No engine runs in this folder.",
+            "cure": "Start it with `tako dev`.",
+            "detail": {},
+        }
+    }
+
+
+def test_without_a_terminal_there_is_no_colour(cli: Cli, engine: FakeEngine) -> None:
+    engine.answers["list_runs"] = {"runs": [run_info(status="dead", error="E")], "next": None}
+
+    said = cli("runs", "list")
+
+    assert "\x1b" not in said.out + said.err
+
+
+def test_help_is_there_within_100_ms(tmp_path: Path) -> None:
+    assert best_of(7, "--help", cwd=tmp_path) < 0.1
+
+
+def test_a_list_of_runs_is_there_within_200_ms(tmp_path: Path, engine: FakeEngine) -> None:
+    engine.answers["list_runs"] = {"runs": [run_info(n) for n in range(50)], "next": None}
+
+    assert best_of(7, "runs", "list", cwd=tmp_path) < 0.2
+
+
+def test_one_command_imports_no_other(tmp_path: Path) -> None:
+    code = (
+        "import sys; from tako.cli.main import main; main(['runs', 'list']);"
+        "print(*[name for name in sys.modules if name.startswith('tako.cli.commands.')])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
+
+    assert done.stdout.split() == ["tako.cli.commands.runs"]
+
+
+def test_a_reader_that_leaves_ends_the_command_without_a_word(tmp_path: Path, engine: FakeEngine) -> None:
+    engine.answers["list_runs"] = {"runs": [run_info(n) for n in range(3000)], "next": None}
+    read, write = os.pipe()
+    process = subprocess.Popen([TAKO, "runs", "list"], cwd=tmp_path, stdout=write, stderr=subprocess.PIPE)
+    os.close(write)
+    os.read(read, 10)
+    os.close(read)
+
+    _, err = process.communicate(timeout=20)
+
+    assert (process.returncode, err) == (0, b"")
+
+
+def test_ctrl_c_exits_130_and_shows_no_traceback(tmp_path: Path, engine: FakeEngine) -> None:
+    process = subprocess.Popen(
+        [TAKO, "runs", "tail"], cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    engine.wait_asked("subscribe")
+
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=20)
+
+    assert process.returncode == 130
+    assert "Interrupted." in err
+    assert "Traceback" not in out + err
+
+
+def test_python_m_tako_is_the_command(tmp_path: Path) -> None:
+    done = subprocess.run([sys.executable, "-m", "tako", "--help"], cwd=tmp_path, capture_output=True, check=True)
+
+    assert b"Usage: tako COMMAND" in done.stdout
