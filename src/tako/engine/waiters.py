@@ -62,7 +62,10 @@ def park(
     """
     run = guard.find(store, run_id)
     if not guard.holds(run, worker_id=worker_id, epoch=epoch):
-        if run["worker_id"] == worker_id and run["parked_epoch"] == (run["epoch"] if epoch is None else epoch):
+        # An epoch belongs to one worker, so who names it is who parked; v0 names none, but itself.
+        if epoch is not None and run["parked_epoch"] == epoch:
+            return {"parked": True}
+        if epoch is None and run["parked_epoch"] == run["epoch"] and run["worker_id"] == worker_id:
             return {"parked": True}
         raise guard.stale(run)
     saved = store.one("find_step", run=run["seq"], generation=run["generation"], name=step_name)
