@@ -19,12 +19,13 @@ from tako.engine.dispatcher import Dispatcher
 from tako.engine.events import Ended, Event
 from tako.engine.writer import Writer
 from tako.errors import StoreUnavailable, TakoError, Unauthorized
-from tako.host import lock, places, recovery, rescue
+from tako.host import lock, recovery, rescue
 from tako.host.admission import Admission
 from tako.host.code import Code
 from tako.host.groups import Groups
 from tako.host.handlers import WORKER_COMMANDS, commands
 from tako.host.holding import Holding
+from tako.host.places import Places, make, places_of
 from tako.host.registry import Registry
 from tako.host.streams import Streams
 from tako.host.tokens import Tokens
@@ -48,6 +49,7 @@ class AppHost:
         environment: str = "development",
         release: str = "dev",
         variables: Mapping[str, str] | None = None,
+        places: Places | None = None,
         clock: Clock | None = None,
         rng: random.Random | None = None,
         on_fatal: Callable[[TakoError], None] = lambda error: None,
@@ -65,7 +67,7 @@ class AppHost:
         self.on_fatal = on_fatal
         self.on_health = on_health
         self.on_code = on_code
-        self.places = places.places_of(config.root)
+        self.places = places or places_of(config.root)
         self.tokens = Tokens(config.name)
         self.registry = Registry()
         self.streams = Streams(hub)
@@ -86,7 +88,7 @@ class AppHost:
             EngineRunning: another engine has the store.
             StoreDamaged: the file is damaged or gone. Nothing was started.
         """
-        places.make(self.places)
+        make(self.places)
         self._lock.take()
         try:
             self.store = recovery.open_store(self.places, durability=self.config.durability)
@@ -213,8 +215,7 @@ class AppHost:
     def _code_changed(self, changed: list[str]) -> None:
         """Row 18: the registry begins anew, every group boots a probe, old workers drain."""
         self.registry.new_code(self.code.names_by_group())
-        self.groups.arrange()
-        self.groups.start()
+        self.groups.new_code()
         self.in_background(self.writer.do(recovery.set_code, digest=self.code.digest))
         self.on_code(changed)
 

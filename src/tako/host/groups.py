@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from tako.engine import health as health_rows
 from tako.engine import registry as registry_rows
 from tako.engine.store import Store
 from tako.errors import LeaseLost, TakoError
+from tako.host import lines
 from tako.host.holding import HEARTBEAT_S, LEASE_S
 from tako.host.registry import check_registry
 from tako.protocol import env, envelope
@@ -32,16 +35,35 @@ class Groups:
         self._host = host
         self._permits = BootPermits(os.cpu_count() or 1)
         self._tasks: set[asyncio.Task[Any]] = set()
+        self._printed: dict[str, int] = {}  # by group: the process that printed last
         self.pools: dict[str, WorkerPool] = {}
 
     def start(self) -> None:
-        """Boot a probe of each group that has files (row 18)."""
+        """After recovery: boot a probe of each group of which nothing is known; look for work in the others."""
+        for pool in self.pools.values():
+            if pool.is_unproven and not pool.state.slots:
+                pool.new_code(self.config_of(pool.group))
+            else:
+                pool.work()
+                self._host.health_changed(pool.group)
+
+    def new_code(self) -> None:
+        """Code, environment or settings changed: every group boots a probe, old workers drain (row 18)."""
+        self.arrange()
         for pool in self.pools.values():
             pool.new_code(self.config_of(pool.group))
 
+    def kill(self) -> None:
+        """SIGKILL to every worker, without waiting."""
+        for pool in self.pools.values():
+            for worker in pool.snapshot()["workers"]:
+                if worker["pid"]:
+                    with suppress(ProcessLookupError, PermissionError):
+                        os.killpg(worker["pid"], signal.SIGKILL)
+
     async def stop(self) -> None:
         """Drain all groups at once."""
-        await asyncio.gather(*(pool.stop(pool.config.drain_timeout_s) for pool in self.pools.values()))
+        await asyncio.gather(*(pool.stop() for pool in self.pools.values()))
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     def arrange(self) -> list[str]:
@@ -86,12 +108,11 @@ class Groups:
         if before is not None and before is not connection:
             before.close()
         stale = await host.holding.reconnected(worker_id, held)
-        if pool.is_current(worker_id):
+        if pool.may_claim(worker_id):
             # Before the pool: what it accepts now is checked against this registry.
             host.registry.told(told)
             await self._keep_registry(told)
-        if not pool.hello(worker_id, connection.peer.pid):
-            pool.reconnected(worker_id)
+        pool.hello(worker_id)
         return {"lease_ms": round(LEASE_S * 1000), "heartbeat_ms": round(HEARTBEAT_S * 1000), "stale": stale}
 
     async def _keep_registry(self, told: GroupRegistry) -> None:
@@ -101,14 +122,9 @@ class Groups:
         host.view.check_names()
 
     async def asks_idle(self, worker_id: str) -> bool:
-        """May the worker exit? Its waiting claims are answered first: what it exits with is in nobody's hands."""
+        """May the worker exit? When it may, it gets no more runs."""
         pool = self.pool_of_worker(worker_id)
-        if pool is None:
-            return True
-        may_exit = pool.asks_idle(worker_id)
-        if may_exit:
-            self._host.holding.claims.dismiss(worker_id)
-        return may_exit
+        return pool is None or pool.asks_idle(worker_id)
 
     def connection_closed(self, connection: Connection) -> None:
         """A connection is gone; if it was a worker's, the worker has a while to come back."""
@@ -123,11 +139,7 @@ class Groups:
         """The worker in whose process group this process is, None when it is in none of ours."""
         if pid <= 0:
             return None
-        try:
-            leader = os.getpgid(pid)
-        except OSError:
-            return None
-        return next((found for pool in self.pools.values() if (found := pool.worker_of_pid(leader))), None)
+        return next((found for pool in self.pools.values() if (found := pool.worker_of_pid(pid))), None)
 
     def pool_of_worker(self, worker_id: str) -> WorkerPool | None:
         """The supervisor of this worker, None when its exit was seen."""
@@ -175,6 +187,10 @@ class Groups:
             spool=host.places.spool / f"{worker_id}.spool",
         )
 
+    def stop_claims(self, worker_id: str) -> None:
+        """The worker gets no more runs: end the claim that it waits in."""
+        self._host.holding.claims.dismiss(worker_id)
+
     async def reclaim(self, worker_id: str, counted: bool, death: str | None) -> None:
         """Take back what a worker held, as its end demands (L2 to L4)."""
         host = self._host
@@ -192,14 +208,29 @@ class Groups:
 
     def forget_worker(self, worker_id: str) -> None:
         """Its process is gone."""
+        self._host.tokens.forget(worker_id)
         self._later(health_rows.forget_worker, worker_id=worker_id)
+
+    def redact(self, text: str) -> str:
+        """The text without secrets."""
+        return self._host.hub.redact(text)
+
+    def output(self, group: str, worker_id: str, pid: int, line: str) -> None:
+        """A worker has printed a line."""
+        self._printed[group] = pid
+        self._host.hub.publish(
+            lines.parse(line, now_ms=self._host.clock.now_ms(), scope="worker", group=group, pid=pid)
+        )
 
     def changed(self, group: str) -> None:
         """Health or slots changed: tell screens and subscribers."""
         self._host.health_changed(group)
 
     def log(self, level: str, message: str, **fields: Any) -> None:
-        """A supervisor's line."""
+        """A supervisor's line. What a dead worker printed was logged line by line; the line of its death says whose."""
+        if fields.pop("stderr_tail", None) is not None:
+            fields.pop("traceback_tail", None)
+            fields.update(crash=True, pid=self._printed.get(fields["group"], 0))
         self._host.say(level, message, **fields)
 
     def _later(self, rule: Any, **arguments: Any) -> None:

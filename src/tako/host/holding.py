@@ -77,14 +77,14 @@ class Holding:
         if pool := self._host.groups.pools.get(want.group):
             pool.claimed(want.worker_id)
 
-    async def claim_v0(self, worker_id: str, *, pid: int, names: list[str], lease_s: float) -> ClaimedRun | None:
+    async def claim_v0(self, worker_id: str, *, names: list[str], lease_s: float) -> ClaimedRun | None:
         """One run for a v0 worker. Its first claim is its HELLO, and its names are what its group declares."""
         host = self._host
         pool = host.groups.pool_of_worker(worker_id)
         if pool is None:
             return None
         host.registry.told_names(pool.group, names)
-        pool.hello(worker_id, pid, v0=True)
+        pool.hello(worker_id, v0=True)
         if not pool.may_claim(worker_id):
             return None
         claimed = await host.writer.do(
@@ -124,10 +124,16 @@ class Holding:
         )
 
         def answer(result: runs.Finished) -> dict[str, Any]:
-            self.leases.drop_run(run_id)
+            self.let_go(run_id, worker_id)
             return {"status": result.status, "run_at_ms": result.run_at_ms}
 
         return _mapped(finished, answer)
+
+    def let_go(self, run_id: str, worker_id: str) -> None:
+        """A run ended or parked: it is held no more, and its worker is idle from now on if it was the last."""
+        self.leases.drop_run(run_id)
+        if pool := self._host.groups.pool_of_worker(worker_id):
+            pool.run_ended(worker_id)
 
     async def hand_back(self, worker_id: str, held: Sequence[tuple[str, int]]) -> None:
         """A worker gives back runs; neither an attempt nor a crash is counted."""

@@ -49,34 +49,39 @@ def open_store(places: Places, *, durability: Durability) -> Store:
 async def recover(host: AppHost) -> None:
     """Adopt the workers that live, take back the runs of those that do not, restore health and registry."""
     boot_id = child.boot_id()
-    found = await host.writer.do(_read_and_mark, boot_id=boot_id, release=host.release)
-    same_boot = found["boot_id"] == boot_id
-    host.groups.arrange()
+    found = await host.writer.do(_read_and_mark, boot_id=boot_id, code=host.code.digest, release=host.release)
+    is_same_code = found["code"] == host.code.digest
     host.registry.stored.update(found["registries"])
     host.registry.new_code(host.code.names_by_group())
-    same_code = found["code"] == host.code.digest
-    await host.writer.do(set_code, digest=host.code.digest)
-    alive = [record for record in found["workers"] if same_boot and _is_alive(record)]
+    if is_same_code:
+        for told in found["registries"].values():
+            if told["group"] in host.code.scan.groups:
+                host.registry.told(told)
+    host.groups.arrange()
     for name, pool in host.groups.pools.items():
-        pool.restore(found["health"].get(name) if same_code else None)
-    for record in alive:
-        if record["group"] in host.groups.pools and record.get("token_hash"):
-            host.tokens.admit(record["token_hash"], worker_id=record["worker_id"])
-            host.groups.pools[record["group"]].adopt([record])
-    adopted = {record["worker_id"] for record in alive}
+        pool.restore(found["health"].get(name) if is_same_code else None)
+    recorded = [record for record in found["workers"] if record["group"] in host.groups.pools]
     released = await host.writer.do(
-        leases.recover, alive=sorted(adopted), counted=same_boot, death=DIED_MEANWHILE, now_ms=host.clock.now_ms()
+        leases.recover,
+        alive=[record["worker_id"] for record in recorded],
+        counted=found["boot_id"] == boot_id,
+        death=DIED_MEANWHILE,
+        now_ms=host.clock.now_ms(),
     )
-    host.holding.adopt(await host.writer.read(leases.running))
     if released:
-        host.say("info", f"took back {released} runs of workers that are gone")
+        host.say("info", f"took back {len(released)} runs of workers that are gone")
+    host.holding.adopt(await host.writer.do(leases.running))
+    for record in recorded:
+        if record.get("token_hash"):
+            host.tokens.admit(record["token_hash"], worker_id=record["worker_id"])
+        host.groups.pools[record["group"]].adopt([record])
+    for pool in host.groups.pools.values():
+        # Row 18: the files were changed while nobody looked. Adopted workers run the old ones and drain.
+        if not is_same_code and pool.state.slots:
+            pool.new_code(host.groups.config_of(pool.group))
 
 
-def _is_alive(record: dict[str, Any]) -> bool:
-    return record.get("pid") is not None and child.start_time(record["pid"]) == record["start_time"]
-
-
-def _read_and_mark(store: Store, *, boot_id: str, release: str) -> dict[str, Any]:
+def _read_and_mark(store: Store, *, boot_id: str, code: str, release: str) -> dict[str, Any]:
     found = {
         "boot_id": store.get_meta("boot_id"),
         "code": store.get_meta("code"),
@@ -85,6 +90,7 @@ def _read_and_mark(store: Store, *, boot_id: str, release: str) -> dict[str, Any
         "registries": registry.load(store, release=release),
     }
     store.set_meta("boot_id", boot_id)
+    store.set_meta("code", code)
     return found
 
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
-from tako import __version__
 from tako.engine import inspect
 from tako.protocol.messages import GroupHealth, WorkflowInfo
 
@@ -32,7 +32,7 @@ async def report(host: AppHost) -> dict[str, Any]:
         "app": host.config.name,
         "environment": host.environment,
         "release": host.release,
-        "version": __version__,
+        "version": version("tako-py"),
         "pid": host.pid,
         "ok": not any(problem["severity"] == "error" for problem in problems),
         "problems": problems,

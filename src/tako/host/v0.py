@@ -96,7 +96,6 @@ async def _register_schedules(host: AppHost, message: Message) -> dict[str, int]
 async def _claim(host: AppHost, connection: Connection, message: Message) -> dict[str, Any] | None:
     claimed = await host.holding.claim_v0(
         worker_of(connection),
-        pid=connection.peer.pid,
         names=texts(message, "names"),
         lease_s=integer(message, "lease_ms") / 1000,
     )
@@ -187,7 +186,7 @@ async def _defer(host: AppHost, connection: Connection, message: Message) -> dic
     await host.writer.do(
         waiters.defer, run_id=run_id, worker_id=worker_id, wake_at_ms=wake_at_ms or now_ms, now_ms=now_ms
     )
-    host.holding.leases.drop_run(run_id)
+    host.holding.let_go(run_id, worker_id)
     return {}
 
 
@@ -203,7 +202,7 @@ async def _wait_for_event(host: AppHost, connection: Connection, message: Messag
         timeout_at_ms=optional_integer(message, "timeout_at_ms"),
         now_ms=host.clock.now_ms(),
     )
-    host.holding.leases.drop_run(run_id)
+    host.holding.let_go(run_id, worker_of(connection))
     return {}
 
 

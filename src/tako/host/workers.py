@@ -107,7 +107,7 @@ class WorkerCommands:
             now_ms=host.clock.now_ms(),
         )
         if parked["parked"]:
-            host.holding.leases.drop_run(run_id)
+            host.holding.let_go(run_id, own_id(connection, message))
         return parked
 
     def finish(self, connection: Connection, message: Message) -> Any:

@@ -1,0 +1,250 @@
+"""`tako dev`: the engine of this folder's app in the foreground, with its web app, its screen, and a watch on its files.
+
+Everything that is started here is stopped here, in the reverse order, at the first Ctrl-C; the second kills.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import uvloop
+
+from tako.config import dotenv, load
+from tako.config.model import DEVELOPMENT, Config
+from tako.dev import watch
+from tako.dev.interrupts import Interrupts
+from tako.dev.keyboard import Key
+from tako.dev.options import DevOptions
+from tako.dev.screen import Header
+from tako.dev.session import Session
+from tako.dev.web import Web
+from tako.errors import TakoError
+from tako.host.app import AppHost
+from tako.logs.files import LogFiles
+from tako.logs.hub import Hub
+from tako.logs.redact import redactor
+from tako.protocol import env
+from tako.protocol.messages import LogLine
+from tako.vault import file as vault
+
+# Files that decide how processes are started, besides the code itself.
+SETTINGS = ("tako.toml", ".env")
+
+
+def run(folder: Path, options: DevOptions) -> int:
+    """Run until Ctrl-C; 0 when stopped by it, 1 when something ended it.
+
+    Raises:
+        TakoError: nothing could be started, and why.
+    """
+    config = load.load(folder)
+    variables = variables_of(config)
+    return uvloop.run(Dev(config, variables, options).run())
+
+
+def variables_of(config: Config) -> dict[str, str]:
+    """`[vars]` of development, and `.env` beside it, which wins."""
+    return {**config.variables(DEVELOPMENT), **dotenv.load(config.root).variables}
+
+
+class Dev:
+    """One `tako dev`."""
+
+    def __init__(self, config: Config, variables: Mapping[str, str], options: DevOptions) -> None:
+        self._options = options
+        self._stop = asyncio.Event()
+        self._failure: TakoError | None = None
+        self._redact: Callable[[str], str] = lambda text: text
+        self.session = Session.of_this_process(
+            as_json=options.json, plain=options.plain, redact=lambda text: self._redact(text)
+        )
+        self._files: LogFiles | None = None
+        self._hub = Hub(redact=lambda text: self._redact(text), sinks=(self._keep_line,))
+        self.host = AppHost(
+            config,
+            hub=self._hub,
+            variables=variables,
+            on_fatal=self._fatal,
+            on_health=self._health_changed,
+            on_code=self._code_changed,
+        )
+        self.web = Web(self.host, session=self.session, port=options.port) if options.web else None
+        self._read_secrets()
+
+    # --- life -------------------------------------------------------------------------------------------------------
+
+    async def run(self) -> int:
+        """Start all, wait for the end, stop all."""
+        loop = asyncio.get_running_loop()
+        interrupts = Interrupts(loop, stop=self._stop.set, kill=self._kill)
+        try:
+            return await self._run(loop)
+        finally:
+            interrupts.close()
+            self.session.close()
+
+    async def _run(self, loop: asyncio.AbstractEventLoop) -> int:
+        await self.host.start()
+        try:
+            self._files = LogFiles(self.host.places.logs)
+            showing = loop.create_task(self._show_lines())
+            try:
+                if self.web is not None:
+                    await self.web.start()
+                self._header()
+                self.session.attach(loop, self._keys())
+                await self._watch_until_stopped()
+            finally:
+                await self._stop_in_order()
+                self._hub.close()
+                await showing
+                self._files.close()
+        finally:
+            await self.host.stop()
+        if self._failure is not None:
+            raise self._failure
+        return 0
+
+    async def _watch_until_stopped(self) -> None:
+        watching = asyncio.get_running_loop().create_task(self._watch())
+        stopping = asyncio.get_running_loop().create_task(self._stop.wait())
+        done, _ = await asyncio.wait({watching, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        stopping.cancel()
+        watching.cancel()
+        await asyncio.gather(watching, stopping, return_exceptions=True)
+        if watching in done:
+            await watching
+
+    async def _stop_in_order(self) -> None:
+        holding = self.host.holding.leases.count_by_worker()
+        runs = sum(holding.values())
+        if runs:
+            self.session.closing(f"Stopping… {runs} run{'s' if runs > 1 else ''} may finish; Ctrl-C again to stop now")
+        else:
+            self.session.closing("Stopping…")
+        await self.host.stop()
+        if self.web is not None:
+            await self.web.stop()
+
+    def _kill(self) -> None:
+        """The second Ctrl-C: every process of ours, now. What was acknowledged is in the store."""
+        self.host.groups.kill()
+        if self.web is not None:
+            self.web.kill()
+        self.session.close()
+        os._exit(130)
+
+    def _fatal(self, error: TakoError) -> None:
+        self._failure = self._failure or error
+        self._stop.set()
+
+    # --- the screen -------------------------------------------------------------------------------------------------
+
+    def _header(self) -> None:
+        config, host = self.host.config, self.host
+        urls = self.web.urls() if self.web is not None else ()
+        if urls:
+            host.tell_url(urls[-1])
+        names = sorted({name for names in host.code.names_by_group().values() for name in names})
+        self.session.header(
+            Header(
+                app=config.name,
+                version=_version(),
+                urls=urls,
+                workflows=tuple(names),
+                groups=tuple(_group_words(config, group) for group in host.code.scan.groups),
+                notes=_left_out(),
+            )
+        )
+
+    def _keep_line(self, line: LogLine) -> None:
+        if self._files is not None:
+            self._files.write(line)
+
+    async def _show_lines(self) -> None:
+        with self._hub.subscribe() as lines:
+            async for line in lines:
+                self.session.line(line)
+
+    def _keys(self) -> dict[str, Key]:
+        return {
+            "r": Key(what="restart", press=lambda: self._changed({"r"})),
+            "q": Key(what="quit", press=self._stop.set),
+        }
+
+    def _health_changed(self, group: str) -> None:
+        """A group that cannot start is a box; a worker's HELLO mends it."""
+        pool = self.host.groups.pools.get(group)
+        if pool is None:
+            return
+        health = pool.snapshot()
+        key = f'group "{group}"'
+        if health["failures"] and health["state"] in ("cooldown", "probing", "degraded"):
+            body = "\n".join(health["stderr_tail"]) or health["traceback_tail"] or ""
+            self.session.problem(key, f"{health['reason']}", body)
+        elif health["state"] == "healthy":
+            self.session.mended(key)
+
+    # --- saved files ------------------------------------------------------------------------------------------------
+
+    async def _watch(self) -> None:
+        async for paths in watch.changes(self.host.config.root, stop=self._stop, on_poll=self._polls):
+            self._changed({path.relative_to(self.host.config.root).as_posix() for path in paths})
+
+    def _polls(self, why: str) -> None:
+        self.host.say("warning", why)
+
+    def _changed(self, paths: set[str]) -> None:
+        """Something was saved. What differs is judged by content, in `host/code.py`."""
+        if paths & set(SETTINGS):
+            self._reconfigure()
+        self.host.code.changed()
+
+    def _reconfigure(self) -> None:
+        root = self.host.config.root
+        try:
+            config = load.load(root)
+            variables = variables_of(config)
+        except TakoError as error:
+            self.session.problem("tako.toml", "tako.toml cannot be used; the one before it stays in force", str(error))
+            return
+        self.session.mended("tako.toml", then="it is in force")
+        if config.name != self.host.config.name:
+            self.session.note("The app's name has changed; that takes effect when `tako dev` is started again.")
+            return
+        self.host.reconfigure(config, variables=variables)
+        if self.web is not None:
+            self.web.settings_changed()
+
+    def _code_changed(self, changed: list[str]) -> None:
+        """Told by the host before it boots probes: the web app is rolled unless only workflow files were saved."""
+        if self.web is not None:
+            self.web.code_changed(changed)
+
+    def _read_secrets(self) -> None:
+        self._redact = redactor(vault.load(self.host.places.secrets))
+
+
+def _group_words(config: Config, group: str) -> str:
+    settings = config.group(group)
+    workers = "scale to zero" if settings.workers == 0 else f"{settings.workers} always on"
+    return f"{group} ({workers}, concurrency {settings.concurrency})"
+
+
+def _left_out() -> tuple[str, ...]:
+    """Names of the shell's variables that processes of the app do not get; never their values."""
+    usual = ("PWD", "OLDPWD", "SHLVL", "_", "TERM", "LS_COLORS", "COLORTERM", "PS1", "LESSOPEN", "LESSCLOSE", "MAIL")
+    names = sorted(name for name in os.environ if not env.passes(name) and name not in usual)
+    if not names:
+        return ()
+    shown = ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")
+    return (f"not passed on from this shell: {shown} (put what the app needs in .env or [vars])",)
+
+
+def _version() -> str:
+    from importlib.metadata import version
+
+    return version("tako-py")

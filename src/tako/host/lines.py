@@ -1,0 +1,39 @@
+"""A printed line as a line of the log: JSON with `msg` is taken as structured, all else is text."""
+
+from __future__ import annotations
+
+import json
+from typing import Any, cast
+
+from tako.protocol.messages import LogLine
+
+LEVELS = {"debug", "info", "warning", "error"}
+KNOWN = ("run_id", "workflow", "step")
+
+
+def parse(line: str, *, now_ms: int, scope: str, pid: int, group: str | None = None) -> LogLine:
+    """The line that a process of ours has printed. Never raises: what is not ours is text."""
+    found: dict[str, Any] = {"ts_ms": now_ms, "level": "info", "scope": scope, "message": line, "pid": pid}
+    if group is not None:
+        found["group"] = group
+    if line.startswith("{") and line.endswith("}"):
+        try:
+            told = json.loads(line)
+        except ValueError:
+            told = {}
+        if isinstance(told, dict) and isinstance(told.get("msg"), str):
+            _take(found, told)
+    return cast(LogLine, found)
+
+
+def _take(found: dict[str, Any], told: dict[str, Any]) -> None:
+    found["message"] = told.pop("msg")
+    level = str(told.pop("level", "info")).lower()
+    found["level"] = level if level in LEVELS else "info"
+    if type(ts_ms := told.pop("ts_ms", None)) is int:
+        found["ts_ms"] = ts_ms
+    for name in KNOWN:
+        if isinstance(value := told.pop(name, None), str):
+            found[name] = value
+    if told:
+        found["fields"] = told
