@@ -22,7 +22,8 @@ DEADLINE_S = 10
 class FakeEngine:
     """`answers` maps a command to its data, to an exception, or to a function of the request. `requests` is what came.
 
-    `events` are what a `subscribe` gets at once; `push` sends more to every subscriber; `hang_up` ends their streams.
+    A `subscribe` gets `events` at once, then `on_subscribe` is called; `push` sends more to every subscriber;
+    `hang_up` ends their streams.
     """
 
     def __init__(self, folder: Path, *, app: str = "my-app") -> None:
@@ -30,6 +31,7 @@ class FakeEngine:
         self.app = app
         self.answers: dict[str, Any] = {}
         self.events: list[Message] = []
+        self.on_subscribe: Callable[[], None] = lambda: None
         self.requests: list[Message] = []
         self.news = threading.Condition()
         self._subscribers: list[Connection] = []
@@ -127,6 +129,7 @@ class FakeEngine:
             self.news.notify_all()
         self._subscribers.append(connection)
         self._loop.call_soon(self._push, list(self.events))
+        self._loop.call_soon(self.on_subscribe)
         return {}
 
 

@@ -9,13 +9,13 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-import time
 from typing import Any
 
 from tako.cli import arguments, follow, moments, run_page, values
 from tako.cli.context import Context
 from tako.cli.engine import Engine
 from tako.cli.errors import DONE, REFUSED, Interrupted
+from tako.sdk import ids
 
 DEADLINE_S = 5.0
 
@@ -58,7 +58,7 @@ def run(context: Context, args: argparse.Namespace) -> int:
     options = _options(args)
     engine = context.engine()
     payload = _payload_of(args.payload) if args.payload is not None else _typed(engine, args.name, given)
-    run_id = new_run_id()
+    run_id = ids.uuid7()
     new = {"id": run_id, "workflow": args.name, "payload_json": json.dumps(payload, ensure_ascii=False), **options}
     if not args.wait:
         accepted = _enqueue(engine, new)
@@ -109,10 +109,7 @@ def _typed(engine: Engine, name: str, given: list[tuple[str, str]]) -> dict[str,
 
 
 def _enqueue(engine: Engine, new: dict[str, Any]) -> dict[str, Any]:
-    deadline_mono_ms = int((time.monotonic() + DEADLINE_S) * 1000)
-    reply = engine.call(
-        "enqueue_runs", {"runs": [new], "deadline_mono_ms": deadline_mono_ms}, deadline_s=DEADLINE_S + 1
-    )
+    reply = engine.call("enqueue_runs", {"runs": [new]}, deadline_s=DEADLINE_S)
     accepted: dict[str, Any] = reply["runs"][0]
     return accepted
 
@@ -160,14 +157,3 @@ def _ended(context: Context, run: dict[str, Any]) -> int:
         cure = f"See it with `tako runs show {run['id']}`; run it again with `tako runs retry {run['id']}`."
         output.fail(f"{run['workflow']} ended as {run['status']}: {why}", cure=cure)
     return DONE if run["status"] == "succeeded" else REFUSED
-
-
-def new_run_id() -> str:
-    """A UUIDv7: the time in milliseconds, then chance, so that ids sort by time."""
-    import secrets
-
-    number = (time.time_ns() // 1_000_000) << 80 | secrets.randbits(80)
-    number = number & ~(0xF << 76) | 0x7 << 76
-    number = number & ~(0x3 << 62) | 0x2 << 62
-    text = f"{number:032x}"
-    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
