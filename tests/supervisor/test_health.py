@@ -664,9 +664,9 @@ def test_row_18_old_slots_stop_claiming_at_once_and_their_drain_time_starts_at_t
     group.advance(20)
     group.hello(new)
     assert group.of(Kill) == [Kill(old.id, "SIGTERM")]
-    group.advance(29.9)
+    group.advance(30)
     assert group.get(old).phase is Phase.DRAINING
-    group.advance(0.1)
+    group.advance(2)  # it hands back what it did not finish
     assert group.of(Kill) == [Kill(old.id, "SIGKILL")]
 
 
@@ -872,7 +872,7 @@ def test_row_20_a_slot_that_does_not_end_in_its_drain_time_is_killed(group: Grou
     group.hold_runs(slot, 0)
     group.do(events.IdleAsked(slot.id, idle_s=300))
 
-    group.advance(30)
+    group.advance(32)
 
     assert group.of(Kill) == [Kill(slot.id, "SIGKILL")]
 
@@ -983,7 +983,7 @@ def test_row_25_shutdown_ends_all_workers_and_refuses_the_held_and_all_that_come
     assert group.of(Kill) == [Kill(slot.id, "SIGTERM")]
     ticket = group.enqueue()
     assert group.of(Reject) == [Reject(ticket, Refusal.STOPPED)]
-    group.advance(30)
+    group.advance(32)
     assert group.of(Kill) == [Kill(slot.id, "SIGKILL")]
     group.exit(slot, exits("SIGKILL"))
     assert group.of(Reclaim) == [Reclaim(slot.id, counted=False, death=None)]
@@ -999,6 +999,18 @@ def test_row_25_held_enqueues_are_refused_and_a_spawn_that_has_not_happened_is_w
     assert group.of(Reject) == [Reject(ticket, Refusal.STOPPED)]
     assert group.of(Withdraw) == [Withdraw(group.spawned[0].worker_id)]
     assert group.state.slots == ()
+
+
+def test_row_25_a_worker_that_drains_for_a_deploy_is_not_hurried_by_a_shutdown(group: Group) -> None:
+    old = group.active(runs=1)
+    group.do(events.NewCode())
+    new = group.hello()
+
+    group.do(events.Shutdown(timeout_s=30))
+    assert group.of(Kill) == [Kill(new.id, "SIGTERM")]
+    group.do(events.Shutdown(timeout_s=5))
+
+    assert group.of(Kill) == [Kill(old.id, "SIGTERM"), Kill(new.id, "SIGTERM")]
 
 
 def test_row_25_a_boot_that_hung_before_the_shutdown_just_ends(group: Group) -> None:

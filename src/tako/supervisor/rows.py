@@ -279,8 +279,10 @@ def row_25(turn: Turn, event: events.Shutdown) -> None:
     turn.change(health=Health.STOPPED, until=None, respawn_at=None, proven=False)
     turn.reject_held(events.Refusal.STOPPED)
     for slot in turn.state.slots:
+        # To a worker that drains already, a second SIGTERM says: hand back now. Only a second shutdown means that.
+        drains = slot.why is Why.DEPLOY and slot.kill_by is not None
         if slot.phase is not Phase.KILLING:
-            turn.drain(slot, Why.SHUTDOWN, within_s=event.timeout_s)
+            turn.drain(slot, Why.SHUTDOWN, within_s=event.timeout_s, signal=not drains)
 
 
 def row_25_enqueue(turn: Turn, event: events.Enqueue) -> None:

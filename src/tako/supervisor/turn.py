@@ -16,6 +16,7 @@ MAX_DELAY_S = 60.0
 JITTER = 0.1
 MISCONFIGURED_DELAY_S = 60.0  # K8: only new code mends it, and new code does not wait for this
 SIGTERM_GRACE_S = 5.0
+DRAIN_MARGIN_S = 2.0  # a worker hands back at the end of its drain time: SIGKILL must not come in the middle of that
 
 
 class Turn:
@@ -89,7 +90,7 @@ class Turn:
             self.emit(events.Withdraw(slot.id))
             self.drop(slot)
             return
-        kill_by = None if within_s is None else self.now.mono + within_s
+        kill_by = None if within_s is None else self.now.mono + within_s + min(DRAIN_MARGIN_S, within_s / 10)
         self.put(replace(slot, phase=Phase.DRAINING, why=why, kill_by=kill_by, boot_by=None, reconnect_by=None))
         self.emit(events.StopClaims(slot.id))
         if signal:

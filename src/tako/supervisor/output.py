@@ -1,0 +1,212 @@
+"""What a process prints: its spool file, followed line by line.
+
+stdout and stderr of a process are appended to a file and not to a pipe, so that it never waits for us, that its last
+words outlive it, and that it can go on printing when the daemon is restarted. What has been read is punched out of
+the file, and where reading stands is kept in a file beside it, so that the next daemon goes on there.
+
+A line is cut at 64 KiB, and control characters are made visible (X6): a log line can neither forge a second one nor
+move the cursor of the terminal that shows it. What a process prints faster than it can be read is skipped, and said to
+be, before it fills the disk.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ctypes
+import json
+import os
+import re
+import sys
+from collections import deque
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+from tako.supervisor import inotify
+
+KEPT_LINES = 200
+MAX_LINE_BYTES = 65_536
+SLICE_BYTES = 131_072  # read at a time, so that a loud process does not hold up the loop
+PAUSE_S = 0.01  # between two reads: chatter makes a hundred wakes a second, not a hundred thousand
+PUNCH_BYTES = 1 << 20
+MAX_BACKLOG_BYTES = 64 << 20
+
+_COLOUR = re.compile(r"\x1b\[[0-9;]*m")
+_CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
+
+
+def keep(text: str) -> str:
+    """The redaction of a process without secrets."""
+    return text
+
+
+def follow(spool: Path, on_line: Callable[[str], None], *, redact: Callable[[str], str] = keep) -> Follower:
+    """Hand each line of the spool to `on_line`, from where it was read to last, until `finish` or `detach`.
+
+    Lines are cleaned and go through `redact` first; `Follower.tail` keeps the last of them. Call it on the loop.
+    """
+    return Follower(spool, on_line, redact=redact)
+
+
+class Follower:
+    """Reads one spool. `tail` has the last 200 lines."""
+
+    def __init__(self, spool: Path, on_line: Callable[[str], None], *, redact: Callable[[str], str]) -> None:
+        self.tail: deque[str] = deque(maxlen=KEPT_LINES)
+        self._redact = redact
+        self._on_line = on_line
+        self._loop = asyncio.get_running_loop()
+        self._path = spool
+        self._file = os.open(spool, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        self._cursor = os.open(_cursor_of(spool), os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        self._offset = _read_cursor(self._cursor)
+        self._punched = self._offset
+        self._rest = b""  # the beginning of a line whose end has not come yet
+        self._cutting = False  # that line was too long and has been handed over; its end is dropped
+        self._next: asyncio.TimerHandle | None = None
+        self._is_open = True
+        self._unwatch = inotify.on_growth(spool, self._wake)
+        self._wake()  # for what was written before the watch began
+
+    async def finish(self) -> None:
+        """Read what is left, an unfinished line too, and remove the spool: its process is gone."""
+        more = True
+        while more:
+            if not self._is_open:
+                return
+            more = self._read_slice()
+            await asyncio.sleep(0)  # a loud process's last words are read in turns with everybody else
+        if self._rest and not self._cutting:
+            self._hand_over(self._rest)
+        self.discard()
+
+    def discard(self) -> None:
+        """Stop reading and remove the spool, read or not."""
+        if not self._is_open:
+            return
+        self._close()
+        for path in (self._path, _cursor_of(self._path)):
+            with suppress(OSError):
+                path.unlink()
+
+    def detach(self) -> None:
+        """Stop reading; the process lives on, and the next daemon goes on here."""
+        self._close()
+
+    # --- reading ----------------------------------------------------------------------------------------------------
+
+    def _wake(self) -> None:
+        if self._next is None and self._is_open:
+            self._next = self._loop.call_later(PAUSE_S, self._read)
+
+    def _read(self) -> None:
+        self._next = None
+        if self._read_slice():
+            self._wake()
+
+    def _read_slice(self) -> bool:
+        """Read once; False at the end of the file."""
+        self._skip_backlog()
+        chunk = os.pread(self._file, SLICE_BYTES, self._offset)
+        if not chunk:
+            return False
+        self._offset += len(chunk)
+        self._cut_into_lines(chunk)
+        # Where the next daemon is to go on: at the beginning of the line that is not complete.
+        os.pwrite(self._cursor, b"%020d" % (self._offset - len(self._rest)), 0)
+        self._punch()
+        return True
+
+    def _skip_backlog(self) -> None:
+        size = os.fstat(self._file).st_size
+        if size < self._offset:  # somebody has truncated it
+            self._offset = self._punched = 0
+        skipped = size - self._offset - MAX_BACKLOG_BYTES
+        if skipped > 0:
+            self._offset += skipped
+            self._rest, self._cutting = b"", True  # it begins in the middle of a line
+            self._say(f"… {skipped >> 20} MiB of output skipped: it was printed faster than it could be read")
+
+    def _cut_into_lines(self, chunk: bytes) -> None:
+        lines = (self._rest + chunk).split(b"\n")
+        self._rest = lines.pop()
+        if self._cutting and lines:
+            del lines[0]
+            self._cutting = False
+        for line in lines:
+            self._hand_over(line)
+        if self._cutting:
+            self._rest = b""
+        elif len(self._rest) > MAX_LINE_BYTES:
+            self._hand_over(self._rest)
+            self._rest, self._cutting = b"", True
+
+    def _hand_over(self, line: bytes) -> None:
+        text = clean(self._redact(line[:MAX_LINE_BYTES].decode(errors="replace")))
+        if len(line) > MAX_LINE_BYTES:
+            text += " … (cut: a line may have 64 KiB)"
+        self._say(text)
+
+    def _say(self, text: str) -> None:
+        self.tail.append(text)
+        self._on_line(text)
+
+    # --- the disk ---------------------------------------------------------------------------------------------------
+
+    def _punch(self) -> None:
+        """Give what has been read back to the disk."""
+        if self._offset - self._punched < PUNCH_BYTES:
+            return
+        if _punch_hole(self._file, (self._offset - len(self._rest)) & ~4095):
+            self._punched = self._offset
+        elif os.fstat(self._file).st_size == self._offset and not self._rest:
+            # A line that is appended between these two calls is lost; better than a full disk.
+            os.ftruncate(self._file, 0)
+            self._offset = self._punched = 0
+            os.pwrite(self._cursor, b"%020d" % 0, 0)
+
+    def _close(self) -> None:
+        if not self._is_open:
+            return
+        self._is_open = False
+        self._unwatch()
+        if self._next is not None:
+            self._next.cancel()
+            self._next = None
+        os.close(self._file)
+        os.close(self._cursor)
+
+
+def clean(text: str) -> str:
+    """The text without colours, and with all other control characters made visible."""
+    text = _COLOUR.sub("", text.removesuffix("\r"))
+    return _CONTROL.sub(lambda found: ascii(found.group())[1:-1], text)
+
+
+def plain(line: str) -> str:
+    """The text of a structured line, `{"msg": …}`; any other line as it is. For people who are shown the last lines."""
+    if line.startswith('{"msg"'):
+        with suppress(ValueError):
+            return clean(str(json.loads(line)["msg"]))
+    return line
+
+
+def _cursor_of(spool: Path) -> Path:
+    return spool.with_name(spool.name + ".cursor")
+
+
+def _read_cursor(fd: int) -> int:
+    try:
+        return int(os.pread(fd, 20, 0) or b"0")
+    except ValueError:
+        return 0
+
+
+def _punch_hole(fd: int, end: int) -> bool:
+    """Free the file's blocks before `end`; its size stays. False where the file system cannot."""
+    if not sys.platform.startswith("linux"):
+        return False
+    keep_size, punch_hole = 1, 2
+    libc = ctypes.CDLL(None, use_errno=True)
+    result: int = libc.fallocate(fd, keep_size | punch_hole, ctypes.c_int64(0), ctypes.c_int64(end))
+    return end == 0 or result == 0

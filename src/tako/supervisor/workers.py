@@ -1,0 +1,478 @@
+"""The workers of one group as processes: the shell around `health.py`, with no decisions of its own.
+
+News comes in by the methods of `WorkerPool` and from the children; it becomes events. Each event goes through the
+table, one after the other (`_feed`), and what the table wants done is done by the method that `_DO` names for it. One
+timer stands at the time that the state wants to be looked at again.
+
+The pool knows processes, not runs: what it needs of the rest of the house it asks through `House`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import signal
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+from tako.clock import Clock
+from tako.errors import TakoError
+from tako.protocol.messages import GroupHealth
+from tako.supervisor import child, events, health, output, records, spawn, tracebacks
+from tako.supervisor.exits import Exit
+from tako.supervisor.house import House as House  # part of this module's interface, as is the next
+from tako.supervisor.permits import BootPermits as BootPermits
+from tako.supervisor.permits import Permit
+from tako.supervisor.process import Listener, Process
+from tako.supervisor.states import GroupConfig, GroupState, Health, Now, Phase, next_due
+
+RECLAIM_AGAIN_S = 1.0
+LAST_PATIENCE_S = 5.0  # beyond the drain time, for processes that even SIGKILL does not end at once
+
+
+@dataclass(slots=True)
+class _Place:
+    """What the pool keeps of a slot beside its state: the wish for a process, then the process."""
+
+    since_ms: int  # of its phase
+    solo: bool = False
+    permit: Permit | None = None
+    process: Process | None = None
+    started_ms: int = 0
+    idle_since: float = 0.0
+    is_active: bool = False  # has claimed, so further claims are no news
+
+
+class WorkerPool:
+    """The workers of one group. Use it on the event loop's thread."""
+
+    def __init__(
+        self, config: GroupConfig, *, house: House, clock: Clock, rng: random.Random, permits: BootPermits
+    ) -> None:
+        self._config = config
+        self._house = house
+        self._clock = clock
+        self._rng = rng
+        self._permits = permits
+        self._state = GroupState()
+        self._places: dict[str, _Place] = {}
+        self._events: deque[events.Event] = deque()
+        self._is_feeding = False
+        self._look: asyncio.Handle | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._tickets: dict[int, asyncio.Future[None]] = {}
+        self._last_ticket = 0
+        self._may_idle = False
+        self._reclaims: set[asyncio.Task[None]] = set()
+        self._gone = asyncio.Event()
+
+    # --- what the host asks -----------------------------------------------------------------------------------------
+
+    @property
+    def group(self) -> str:
+        """The group's name."""
+        return self._config.group
+
+    @property
+    def is_unproven(self) -> bool:
+        """Whether no worker of the current code has said HELLO yet, nor failed."""
+        return self._state.health is Health.UNPROVEN
+
+    @property
+    def state(self) -> GroupState:
+        """The state of the table; for reading."""
+        return self._state
+
+    def has(self, worker_id: str) -> bool:
+        """Whether this is a worker of the group whose exit was not seen yet."""
+        return self._state.slot(worker_id) is not None
+
+    def may_claim(self, worker_id: str) -> bool:
+        """Whether the worker may be given runs: it does not drain, and runs the current code."""
+        slot = self._state.slot(worker_id)
+        return slot is not None and slot.is_live
+
+    def is_solo(self, worker_id: str) -> bool:
+        """Whether the worker re-runs suspects, one at a time."""
+        slot = self._state.slot(worker_id)
+        return slot is not None and slot.solo
+
+    def worker_of_pid(self, pid: int) -> str | None:
+        """The worker in whose process group `pid` is: who a v0 worker is, its peer credentials tell."""
+        with suppress(ProcessLookupError, PermissionError):
+            leader = os.getpgid(pid)
+            for worker_id, pid_ in self._pids().items():
+                if pid_ == leader:
+                    return worker_id
+        return None
+
+    def snapshot(self) -> GroupHealth:
+        """The group as `tako status` shows it."""
+        return records.shown(
+            self._state,
+            config=self._config,
+            now=self._now(),
+            pids=self._pids(),
+            since_ms={worker_id: place.since_ms for worker_id, place in self._places.items()},
+        )
+
+    def _pids(self) -> dict[str, int]:
+        return {worker_id: place.process.pid for worker_id, place in self._places.items() if place.process is not None}
+
+    # --- enqueues ---------------------------------------------------------------------------------------------------
+
+    def admit_now(self) -> bool:
+        """Whether an enqueue may be stored at once. False: it must wait for `admit`.
+
+        Raises:
+            WorkerUnhealthy: it is refused.
+        """
+        state = self._state
+        if state.health in (Health.HEALTHY, Health.DEGRADED):
+            return True
+        if state.health is Health.STOPPED:
+            raise self._refused(events.Refusal.STOPPED)
+        if state.health is Health.COOLDOWN and state.until is not None and state.until > self._clock.monotonic():
+            raise self._refused(events.Refusal.UNHEALTHY)
+        return False
+
+    async def admit(self, deadline: float) -> None:
+        """Return when an enqueue may be stored. `deadline` is the caller's, in monotonic seconds.
+
+        Raises:
+            WorkerUnhealthy: it is refused; half a second before the deadline at the latest.
+        """
+        self._last_ticket += 1
+        ticket = self._last_ticket
+        answer = self._tickets[ticket] = asyncio.get_running_loop().create_future()
+        self._feed(events.Enqueue(ticket, deadline))
+        try:
+            await answer
+        finally:
+            if self._tickets.pop(ticket, None) is not None:  # the caller is gone
+                self._feed(events.GaveUp(ticket))
+
+    # --- news -------------------------------------------------------------------------------------------------------
+
+    def work(self) -> None:
+        """Something is or may be runnable. Cheap; many calls in one turn of the loop are one."""
+        if self._look is None:
+            self._look = asyncio.get_running_loop().call_soon(self._look_for_work)
+
+    def hello(self, worker_id: str, *, v0: bool = False) -> None:
+        """The worker has imported its files, or is back on a new connection."""
+        self._feed(events.Hello(worker_id, v0=v0))
+
+    def claimed(self, worker_id: str) -> None:
+        """The worker was given a run."""
+        place = self._places.get(worker_id)
+        if place is not None:
+            place.idle_since = self._clock.monotonic()
+            if place.is_active:
+                return
+        self._feed(events.Claim(worker_id))
+
+    def run_ended(self, worker_id: str) -> None:
+        """A run of the worker ended or was parked: its idle time begins anew."""
+        place = self._places.get(worker_id)
+        if place is not None:
+            place.idle_since = self._clock.monotonic()
+
+    def asks_idle(self, worker_id: str) -> bool:
+        """Whether the worker may exit. When it may, it gets no more runs."""
+        place = self._places.get(worker_id)
+        now = self._clock.monotonic()
+        if place is not None and self._house.in_flight(self.group).get(worker_id):
+            place.idle_since = now
+        self._may_idle = False
+        self._feed(events.IdleAsked(worker_id, idle_s=now - place.idle_since if place else 0.0))
+        return self._may_idle
+
+    def connection_lost(self, worker_id: str) -> None:
+        """The worker's connection is gone. Not for v0 workers, which connect for each request."""
+        self._feed(events.ConnectionLost(worker_id))
+
+    def reconnected(self, worker_id: str) -> None:
+        """The worker is back; `hello` says so too."""
+        self._feed(events.Reconnected(worker_id))
+
+    def lease_expired(self, worker_id: str) -> None:
+        """A lease of the worker ran out."""
+        self._feed(events.LeaseExpired(worker_id))
+
+    def new_code(self, config: GroupConfig) -> None:
+        """The group's files, environment or settings have changed (row 18)."""
+        self._config = config
+        self._feed(events.NewCode())
+
+    def operator_retry(self) -> None:
+        """A person says that the cause is mended, or that a paused group is to go on."""
+        self._feed(events.OperatorRetry())
+
+    # --- start and stop ---------------------------------------------------------------------------------------------
+
+    def restore(self, record: Mapping[str, Any] | None) -> None:
+        """Begin with the health that an earlier engine stored (row 23). Call it before anything else."""
+        self._state = records.restored(record)
+
+    def adopt(self, recorded: Iterable[Mapping[str, Any]]) -> None:
+        """Take over the workers that an earlier engine recorded: watch those that live, reclaim of the others."""
+        for record in recorded:
+            worker_id = record["worker_id"]
+            ran_ms = max(0, self._clock.now_ms() - record["started_ms"])
+            process = Process.adopt(record, self._listener(worker_id), ran_ms=ran_ms)
+            if process is not None:
+                self._places[worker_id] = _Place(
+                    since_ms=self._clock.now_ms(), solo=record["solo"], process=process,
+                    started_ms=record["started_ms"], idle_since=self._clock.monotonic(),
+                )  # fmt: skip
+            self._feed(
+                events.Recorded(
+                    worker_id,
+                    alive=process is not None,
+                    same_boot=record["boot_id"] == child.boot_id(),
+                    ready=record["ready"],
+                    claimed=record["claimed"],
+                    solo=record["solo"],
+                    v0=record["v0"],
+                )
+            )
+
+    async def stop(self, timeout_s: float | None = None) -> None:
+        """Drain all workers; those that do not end in `timeout_s` (default: the drain timeout) are killed.
+
+        On return all processes are gone and their runs handed back. Twice does no harm.
+        """
+        timeout_s = self._config.drain_timeout_s if timeout_s is None else timeout_s
+        self._feed(events.Shutdown(timeout_s))
+        with suppress(TimeoutError):
+            async with asyncio.timeout(timeout_s + LAST_PATIENCE_S):
+                while self._places:
+                    self._gone.clear()
+                    await self._gone.wait()
+        while self._reclaims:
+            await asyncio.wait(self._reclaims)
+        self.detach()
+
+    def detach(self) -> None:
+        """Let go of everything; processes live on, for the next engine to adopt."""
+        for handle in (self._timer, self._look):
+            if handle is not None:
+                handle.cancel()
+        self._timer = self._look = None
+        for place in self._places.values():
+            if place.permit is not None:
+                place.permit.give_back()
+            if place.process is not None:
+                place.process.detach()
+        self._places.clear()
+
+    # --- the table --------------------------------------------------------------------------------------------------
+
+    def _feed(self, event: events.Event) -> None:
+        """Put an event through the table. One that an effect causes waits until the effects before it are done."""
+        self._events.append(event)
+        if self._is_feeding:
+            return
+        self._is_feeding = True
+        try:
+            while self._events:
+                self._step(self._events.popleft())
+        finally:
+            self._is_feeding = False
+            self._arm()
+
+    def _step(self, event: events.Event) -> None:
+        before = self._state
+        self._state, effects = health.step(before, event, now=self._now(), rng=self._rng, config=self._config)
+        for effect in effects:
+            try:
+                self._DO[type(effect)](self, effect)
+            except Exception as error:  # the effects after it must be done all the same: a run waits for each of them
+                self._house.log("error", f"{type(effect).__name__} failed: {error!r}", group=self.group)
+        if self._state != before:
+            self._note_phases(before)
+            self._house.changed(self.group)
+
+    def _now(self) -> Now:
+        house, group = self._house, self.group
+        return Now(
+            mono=self._clock.monotonic(),
+            unix_ms=self._clock.now_ms(),
+            waiting=house.runnable(group),
+            suspects=house.suspects(group),
+            in_flight=house.in_flight(group),
+        )
+
+    def _note_phases(self, before: GroupState) -> None:
+        phases = {slot.id: slot.phase for slot in before.slots}
+        for slot in self._state.slots:
+            place = self._places.get(slot.id)
+            if place is None or phases.get(slot.id) is slot.phase:
+                continue
+            place.since_ms = self._clock.now_ms()
+            place.is_active = slot.phase is Phase.ACTIVE
+            if slot.phase is Phase.READY:
+                place.idle_since = self._clock.monotonic()
+            if slot.phase is not Phase.BOOTING and place.permit is not None:
+                place.permit.give_back()
+
+    def _arm(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        due = next_due(self._state)
+        if due is not None:
+            delay = max(0.0, due - self._clock.monotonic())
+            self._timer = asyncio.get_running_loop().call_later(delay, self._feed, events.Tick())
+
+    def _look_for_work(self) -> None:
+        self._look = None
+        self._feed(events.Work())
+
+    # --- effects ----------------------------------------------------------------------------------------------------
+
+    def _do_spawn(self, effect: events.Spawn) -> None:
+        place = self._places[effect.worker_id] = _Place(since_ms=self._clock.now_ms(), solo=effect.solo)
+        place.permit = self._permits.ask(lambda: self._spawn(effect.worker_id, place))
+
+    def _do_withdraw(self, effect: events.Withdraw) -> None:
+        self._forget(effect.worker_id)
+
+    def _do_kill(self, effect: events.Kill) -> None:
+        place = self._places.get(effect.worker_id)
+        if place is not None and place.process is not None:
+            place.process.child.send(signal.Signals[effect.signal])
+
+    def _do_stop_claims(self, effect: events.StopClaims) -> None:
+        self._house.stop_claims(effect.worker_id)
+
+    def _do_accept(self, effect: events.Accept) -> None:
+        answer = self._tickets.pop(effect.ticket, None)
+        if answer is not None and not answer.done():
+            answer.set_result(None)
+
+    def _do_reject(self, effect: events.Reject) -> None:
+        answer = self._tickets.pop(effect.ticket, None)
+        if answer is not None and not answer.done():
+            answer.set_exception(self._refused(effect.refusal))
+
+    def _do_nothing(self, effect: events.Hold) -> None:
+        """Its ticket waits."""
+
+    def _do_answer_idle(self, effect: events.AnswerIdle) -> None:
+        self._may_idle = effect.may_exit
+
+    def _do_reclaim(self, effect: events.Reclaim) -> None:
+        task = asyncio.get_running_loop().create_task(self._reclaim(effect))
+        self._reclaims.add(task)
+        task.add_done_callback(self._reclaims.discard)
+
+    async def _reclaim(self, effect: events.Reclaim) -> None:
+        while True:
+            try:
+                await self._house.reclaim(effect.worker_id, effect.counted, effect.death)
+            except TakoError as error:  # the disk is full, or the store is locked: the runs must come back all the same
+                self._house.log("error", f"runs of {effect.worker_id} not taken back yet: {error.message}")
+                if self._state.health is Health.STOPPED:
+                    return  # the next engine does it, from the worker's record
+                await asyncio.sleep(RECLAIM_AGAIN_S)
+            else:
+                break
+        if self._state.health is not Health.STOPPED:
+            self.work()
+
+    def _do_save_worker(self, effect: events.SaveWorker) -> None:
+        place, slot = self._places.get(effect.worker_id), self._state.slot(effect.worker_id)
+        if place is None or place.process is None or slot is None:
+            return
+        self._house.save_worker(
+            {
+                "worker_id": slot.id,
+                "group": self.group,
+                "release": self._config.release,
+                "started_ms": place.started_ms,
+                "ready": slot.phase is not Phase.BOOTING,
+                "claimed": slot.claimed,
+                "solo": slot.solo,
+                "v0": slot.v0,
+                **place.process.record(),
+            }
+        )
+
+    def _do_forget_worker(self, effect: events.ForgetWorker) -> None:
+        self._house.forget_worker(effect.worker_id)
+
+    def _do_save_health(self, effect: events.SaveHealth) -> None:
+        self._house.save_health(self.group, records.stored(self._state, now=self._now()))
+
+    def _do_log(self, effect: events.Log) -> None:
+        place = self._places.get(str(effect.fields.get("worker_id")))
+        pid = {"pid": place.process.pid} if place is not None and place.process is not None else {}
+        self._house.log(effect.level, effect.message, **effect.fields, **pid)
+
+    _DO: Mapping[type[events.Effect], Callable[[WorkerPool, Any], None]] = {
+        events.Spawn: _do_spawn,
+        events.Withdraw: _do_withdraw,
+        events.Kill: _do_kill,
+        events.StopClaims: _do_stop_claims,
+        events.Accept: _do_accept,
+        events.Hold: _do_nothing,
+        events.Reject: _do_reject,
+        events.AnswerIdle: _do_answer_idle,
+        events.Reclaim: _do_reclaim,
+        events.SaveWorker: _do_save_worker,
+        events.ForgetWorker: _do_forget_worker,
+        events.SaveHealth: _do_save_health,
+        events.Log: _do_log,
+    }
+
+    def _refused(self, refusal: events.Refusal) -> TakoError:
+        return records.refused(refusal, self._state, config=self._config, now=self._now())
+
+    # --- processes --------------------------------------------------------------------------------------------------
+
+    def _spawn(self, worker_id: str, place: _Place) -> None:
+        """There is a permit: start the process."""
+        try:
+            request = self._house.spawn_request(self.group, worker_id, place.solo)
+            place.process = Process.start(request, self._listener(worker_id))
+        except (spawn.SpawnFailed, OSError, TakoError) as error:
+            self._forget(worker_id)
+            self._feed(events.SpawnError(worker_id, str(error)))
+            return
+        place.started_ms = self._clock.now_ms()
+        self._feed(events.Spawned(worker_id))
+
+    def _listener(self, worker_id: str) -> Listener:
+        return Listener(
+            on_line=lambda pid, line: self._house.output(self.group, worker_id, pid, line),
+            on_exit=lambda exit_, lines: self._ended(worker_id, exit_, lines),
+            redact=self._house.redact,
+        )
+
+    def _ended(self, worker_id: str, exit_: Exit, lines: list[str]) -> None:
+        place = self._places.get(worker_id)
+        if place is None or place.process is None:
+            return
+        root = place.process.root
+        self._feed(
+            events.Exited(
+                worker_id,
+                exit_,
+                frame=tracebacks.hang_frame(lines, root=root),
+                traceback_tail=tracebacks.tail(lines, root=root),
+                stderr_tail=tuple(output.plain(line) for line in lines),
+            )
+        )
+        self._forget(worker_id)
+
+    def _forget(self, worker_id: str) -> None:
+        place = self._places.pop(worker_id, None)
+        if place is not None and place.permit is not None:
+            place.permit.give_back()
+        self._gone.set()
