@@ -7,13 +7,15 @@ import json
 import os
 import socket
 import sys
+import threading
+from typing import Any
 
 PATH, APP = os.environ["TAKO_INTERNAL_SOCKET"], os.environ["TAKO_APP_NAME"]
 NAMES = ["greet", "fails", "gives_up", "defers", "waits"]
 ME = f"v0-{os.getpid()}"
 
 
-def call(command, **fields):
+def call(command: str, **fields: Any) -> dict[str, Any]:
     with socket.socket(socket.AF_UNIX) as connection:
         connection.connect(PATH)
         connection.sendall(json.dumps({"command": command, "app": APP, **fields}).encode() + b"\n")
@@ -21,10 +23,11 @@ def call(command, **fields):
         reply = b""
         while chunk := connection.recv(65536):
             reply += chunk
-    return json.loads(reply)
+    answer: dict[str, Any] = json.loads(reply)
+    return answer
 
 
-def work(run):
+def work(run: dict[str, Any]) -> None:
     mine = {"id": run["id"], "worker_id": ME}
     if run["name"] == "greet":
         if "text" not in run["step_state"]:
@@ -46,7 +49,7 @@ def work(run):
 
 os.read(3, 65536)
 print("v0 worker is up", flush=True)
-pause = __import__("threading").Event()
+pause = threading.Event()
 while True:
     reply = call("claim_run", worker_id=ME, names=NAMES, lease_ms=30_000)
     if reply.get("data"):

@@ -11,10 +11,10 @@ from collections.abc import Awaitable, Callable, Coroutine
 from typing import TYPE_CHECKING, Any
 
 from tako.engine import steps, waiters
-from tako.engine.retry import DEFAULT_RETRIES
+from tako.engine.store import Store
 from tako.errors import InvalidRequest, LeaseLost, TakoError
 from tako.host.fields import flag, integer, json_text, optional_integer, optional_text, text, texts
-from tako.protocol.messages import ClaimedRun, NewRun, RetryPolicy
+from tako.protocol.messages import ClaimedRun, NewRun
 from tako.rpc.server import Connection, Handler, Message
 from tako.sdk import ids
 
@@ -158,17 +158,9 @@ async def _fail(host: AppHost, connection: Connection, message: Message) -> dict
         epoch=None,
         outcome="fatal" if final else "failed",
         error=error,
-        retry_policy=None if final else _at(optional_integer(message, "next_run_at_ms"), host.clock.now_ms()),
+        retry_at_ms=None if final else optional_integer(message, "next_run_at_ms"),
     )
     return {}
-
-
-def _at(next_run_at_ms: int | None, now_ms: int) -> RetryPolicy | None:
-    """v0 says when, ours says how: a policy that leads to that instant, however often the run has failed."""
-    if next_run_at_ms is None:
-        return None
-    wait_ms = max(0, next_run_at_ms - now_ms)
-    return {"first_ms": wait_ms, "factor": 1.0, "max_ms": wait_ms, "jitter": 0.0, "retries": DEFAULT_RETRIES}
 
 
 def worker_of(connection: Connection) -> str:
@@ -193,10 +185,9 @@ async def _defer(host: AppHost, connection: Connection, message: Message) -> dic
 async def _wait_for_event(host: AppHost, connection: Connection, message: Message) -> dict[str, Any]:
     run_id = text(message, "id")
     await host.writer.do(
-        waiters.park,
+        _park,
         run_id=run_id,
         worker_id=worker_of(connection),
-        epoch=None,
         step_name=text(message, "step_name"),
         event_name=text(message, "event_name"),
         timeout_at_ms=optional_integer(message, "timeout_at_ms"),
@@ -204,6 +195,13 @@ async def _wait_for_event(host: AppHost, connection: Connection, message: Messag
     )
     host.holding.let_go(run_id, worker_of(connection))
     return {}
+
+
+def _park(store: Store, *, run_id: str, worker_id: str, now_ms: int, **how: Any) -> None:
+    """A v0 worker lets go of the run whatever the answer, so a wait that is over at once makes it due at once."""
+    parked = waiters.park(store, run_id=run_id, worker_id=worker_id, epoch=None, now_ms=now_ms, **how)
+    if not parked["parked"]:
+        waiters.defer(store, run_id=run_id, worker_id=worker_id, wake_at_ms=None, now_ms=now_ms)
 
 
 async def _signal(host: AppHost, message: Message) -> dict[str, Any]:

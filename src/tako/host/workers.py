@@ -123,7 +123,7 @@ class WorkerCommands:
             result_json=message.get("result_json"),
             error=message.get("error"),
             reason=message.get("reason"),
-            retry_policy=message.get("retry"),
+            retry=message.get("retry"),
             warnings=message.get("warnings") or (),
         )
 
