@@ -19,7 +19,7 @@ from tako.rpc.link import Call, Link, timeval
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Mapping
     from typing import Any
 
     Message = dict[str, Any]
@@ -63,18 +63,17 @@ class Client:
             raise AssertionError("a call ends with a reply or an error")
         return requests.data_of(call.reply)
 
-    def lines(self, command: str, fields: "Mapping[str, Any]", *, deadline_s: float = 15.0) -> "Iterator[Message]":
-        """Do a command that is followed by lines (`subscribe`), and yield those until either side closes.
+    def lines(self, command: str, fields: "Mapping[str, Any]", *, deadline_s: float = 15.0) -> "Lines":
+        """Do a command that is followed by lines (`subscribe`); iterate over those until either side closes.
 
-        On a connection of its own; leaving the loop or closing the generator closes it. The engine's answer is
+        On a connection of its own: close it, whether or not it was read. The engine's answer is
         awaited before this returns; the lines for as long as they come.
 
         Raises:
             TakoError, StoreUnavailable: as `call`.
         """
         line = requests.frame(next(self._numbers), command, fields, deadline=time.monotonic() + deadline_s, reserve=0)
-        stream = _Stream(self._path, command, self._introduction + line[1:], deadline_s=deadline_s)
-        return stream.lines()
+        return Lines(self._path, command, self._introduction + line[1:], deadline_s=deadline_s)
 
     def close(self) -> None:
         """Close the connection; calls in flight fail. A later call makes a new one. Twice is harmless."""
@@ -152,8 +151,8 @@ def _own_refusal(link: Link) -> TakoError | None:
     return requests.error_of(refusal)
 
 
-class _Stream:
-    """A connection that is read from only."""
+class Lines:
+    """A connection that is read from only: an iterator over the messages after the reply, ended by either side."""
 
     def __init__(self, path: str, command: str, line: bytes, *, deadline_s: float) -> None:
         self._framer = Framer(max_bytes=None)
@@ -180,13 +179,19 @@ class _Stream:
             if not is_open:
                 self._socket.close()
 
-    def lines(self) -> "Iterator[Message]":
-        """The messages after the reply."""
-        try:
-            while (message := self._next()) is not None:
-                yield message
-        finally:
-            self._socket.close()
+    def __iter__(self) -> "Lines":
+        return self
+
+    def __next__(self) -> "Message":
+        message = self._next()
+        if message is None:
+            self.close()
+            raise StopIteration
+        return message
+
+    def close(self) -> None:
+        """Stop listening. Twice is harmless."""
+        self._socket.close()
 
     def _next(self) -> "Message | None":
         """The next message; None at the end, or when none came in time."""
