@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from tests.support.fake_engine import FakeEngine
 
-from tako.cli.engine import Engine, Stream, find
-from tako.errors import InvalidRequest, NoEngine, TakoError, WorkerUnhealthy
+from tako.cli.engine import Engine, find
+from tako.errors import NoEngine, TakoError, WorkerUnhealthy
 
 
 def dead_pid() -> int:
@@ -55,8 +55,12 @@ def test_a_socket_that_nobody_answers_on_is_no_engine(tmp_path: Path) -> None:
         f'{{"socket": "{tmp_path / "gone"}", "pid": {os.getpid()}, "app": "a"}}'
     )
 
+    connected = Engine(find(tmp_path))
+
     with pytest.raises(NoEngine):
-        Stream(find(tmp_path), {"topics": ["logs"]})
+        connected.call("status")
+    with pytest.raises(NoEngine), connected.stream(["logs"]):
+        pass
 
 
 def test_what_the_engine_refuses_is_raised_as_what_it_is(engine: FakeEngine) -> None:
@@ -68,7 +72,7 @@ def test_what_the_engine_refuses_is_raised_as_what_it_is(engine: FakeEngine) -> 
     connected.close()
 
     assert caught.value.message == "worker unhealthy: x"
-    assert caught.value.detail["cure"] == "mend it"
+    assert caught.value.cure == "mend it"
 
 
 def test_fields_that_are_none_are_not_sent(engine: FakeEngine) -> None:
@@ -84,8 +88,7 @@ def test_fields_that_are_none_are_not_sent(engine: FakeEngine) -> None:
 def test_a_stream_gives_events_in_order_and_ends_with_the_engine(engine: FakeEngine) -> None:
     engine.events = [{"event": "log", "n": n} for n in range(3)]
 
-    with Stream(find(engine.folder), {"topics": ["logs"]}) as stream:
-        events = stream.events()
+    with Engine(find(engine.folder)).stream(["logs"]) as events:
         first = [next(events)["n"] for _ in range(3)]
         engine.hang_up()
         rest = list(events)
@@ -94,13 +97,15 @@ def test_a_stream_gives_events_in_order_and_ends_with_the_engine(engine: FakeEng
     assert rest == []
 
 
-def test_a_stream_with_a_timeout_ends_when_nothing_comes(engine: FakeEngine) -> None:
-    with Stream(find(engine.folder), {"topics": ["logs"]}) as stream:
-        assert list(stream.events(timeout_s=0.01)) == []
+def test_a_stream_that_is_left_unread_is_closed(engine: FakeEngine) -> None:
+    with Engine(find(engine.folder)).stream(["logs"]):
+        pass
+
+    engine.wait_asked("subscribe")
 
 
 def test_a_stream_that_is_refused_raises_why(engine: FakeEngine) -> None:
     engine.write_place(app="another")
 
-    with pytest.raises((InvalidRequest, TakoError), match="unknown app"):
-        Stream(find(engine.folder), {"topics": ["logs"]})
+    with pytest.raises(TakoError, match="unknown app"), Engine(find(engine.folder)).stream(["logs"]):
+        pass

@@ -43,10 +43,10 @@ def test_what_was_expected_exits_1_with_the_result_first_and_the_cure_below() ->
     assert leave.out.getvalue() == ""
 
 
-def test_a_cure_that_the_engine_sent_along_is_shown() -> None:
+def test_a_message_of_several_lines_keeps_them() -> None:
     leave = Leave()
 
-    leave.by(WorkerUnhealthy("worker unhealthy: x\n  Traceback", detail={"cure": "Mend it."}))
+    leave.by(WorkerUnhealthy("worker unhealthy: x\n  Traceback", cure="Mend it."))
 
     assert leave.err.getvalue() == "✘ worker unhealthy: x\n  Traceback\n  Mend it.\n"
 

@@ -30,6 +30,13 @@ class Parser(argparse.ArgumentParser):
         options.setdefault("formatter_class", argparse.RawDescriptionHelpFormatter)
         super().__init__(**options)
 
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """As argparse does, but what a subcommand does not know is its own error, not its parent's."""
+        found, unknown_words = super().parse_known_args(args, namespace)
+        if unknown_words:
+            self.error(f"unrecognized arguments: {' '.join(unknown_words)}")
+        return found, unknown_words
+
     def error(self, message: str) -> NoReturn:
         """Say what is wrong, with the option that may have been meant."""
         if found := re.match(r"unrecognized arguments: (\S+)", message):

@@ -5,17 +5,14 @@ The file stays when an engine dies, so its pid is checked and a socket that nobo
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
-import select
-import socket
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from tako.errors import NoEngine, StoreUnavailable, from_reply
-from tako.protocol import PROTOCOL_VERSION, framing
+from tako.errors import NoEngine, StoreUnavailable
 
 CALL_DEADLINE_S = 15.0
 START_IT = "Start it with `tako dev`."
@@ -63,7 +60,7 @@ class Engine:
         from tako.rpc.client import Client
 
         self.place = place
-        self._client = Client(place.socket, place.app, "")
+        self._client = Client(place.socket, place.app)
 
     def call(self, command: str, fields: dict[str, Any] | None = None, *, deadline_s: float = CALL_DEADLINE_S) -> Any:
         """One command; what its reply carries. Fields that are None are not sent.
@@ -72,78 +69,36 @@ class Engine:
             TakoError: the engine refused, and why.
             NoEngine: it is gone.
         """
-        sent = {name: value for name, value in (fields or {}).items() if value is not None}
-        try:
-            return self._client.call(command, sent, deadline_s=deadline_s)
-        except StoreUnavailable:
-            if _lives(self.place.pid):
-                raise
-            raise _none(self.place.folder, self.place.folder) from None
+        with self._or_gone():
+            return self._client.call(command, _given(fields or {}), deadline_s=deadline_s)
 
-    def stream(self, topics: list[str], **filters: Any) -> Stream:
-        """Listen from now on, on a connection of its own. Close it, or use it in a `with`."""
-        return Stream(self.place, {"topics": topics, **{n: v for n, v in filters.items() if v is not None}})
+    @contextlib.contextmanager
+    def stream(self, topics: list[str], **filters: Any) -> Iterator[Iterator[dict[str, Any]]]:
+        """Events (objects with `event`), from the moment the `with` is entered until either side closes.
+
+        Raises what `call` raises.
+        """
+        with self._or_gone():
+            lines = self._client.lines("subscribe", {"topics": topics, **_given(filters)})
+        with contextlib.closing(lines):
+            yield lines
 
     def close(self) -> None:
         """Close the connection."""
         self._client.close()
 
-
-class Stream:
-    """The events of a `subscribe`: objects with `event`, in order."""
-
-    def __init__(self, place: Place, fields: dict[str, Any]) -> None:
-        self._framer = framing.Framer(max_bytes=None)
-        self._messages: list[dict[str, Any]] = []
-        self._socket = socket.socket(socket.AF_UNIX)
-        request = {"command": "subscribe", "app": place.app, "protocol": PROTOCOL_VERSION, **fields}
+    @contextlib.contextmanager
+    def _or_gone(self) -> Iterator[None]:
         try:
-            self._socket.connect(place.socket)
-            self._socket.sendall(framing.encode(request))
-            reply = self._next(deadline=time.monotonic() + CALL_DEADLINE_S)
-        except (OSError, TimeoutError):
-            self._socket.close()
-            raise _none(place.folder, place.folder) from None
-        except BaseException:
-            self._socket.close()
+            yield
+        except StoreUnavailable as error:
+            if error.detail.get("reason") == "NO_ENGINE":
+                raise _none(self.place.folder, self.place.folder) from None
             raise
-        if reply is None or reply.get("status") != "ok":
-            self._socket.close()
-            raise from_reply(reply) if reply else _none(place.folder, place.folder)
 
-    def events(self, *, timeout_s: float | None = None) -> Iterator[dict[str, Any]]:
-        """Events as they come. Ends when the engine closes the stream, or when nothing came for `timeout_s`."""
-        while True:
-            deadline = None if timeout_s is None else time.monotonic() + timeout_s
-            try:
-                message = self._next(deadline=deadline)
-            except (TimeoutError, ConnectionError):
-                return
-            if message is None:
-                return
-            yield message
 
-    def _next(self, *, deadline: float | None) -> dict[str, Any] | None:
-        """The next message; None at the end of the stream."""
-        while not self._messages:
-            left = None if deadline is None else max(deadline - time.monotonic(), 0.0)
-            if not select.select([self._socket], [], [], left)[0]:
-                raise TimeoutError
-            data = self._socket.recv(65_536)
-            if not data:
-                return None
-            self._messages = self._framer.feed(data)
-        return self._messages.pop(0)
-
-    def close(self) -> None:
-        """Stop listening. Twice is harmless."""
-        self._socket.close()
-
-    def __enter__(self) -> Stream:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
+def _given(fields: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in fields.items() if value is not None}
 
 
 def _none(found: Path, asked: Path) -> NoEngine:

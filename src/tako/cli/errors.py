@@ -63,17 +63,11 @@ def quiet_when_nobody_reads() -> Iterator[None]:
         raise SystemExit(DONE) from None
 
 
-def cure_of(error: TakoError) -> str:
-    """What to do about it: said by this process, or sent along by the engine."""
-    return error.cure or str(error.detail.get("cure") or "")
-
-
 def _refuse(error: TakoError, output: Output, exit_code: int) -> int:
-    cure = cure_of(error)
     if output.json:
-        detail = {name: value for name, value in error.detail.items() if name != "cure"}
-        output.document({"error": {"code": error.code, "message": error.message, "cure": cure, "detail": detail}})
-    output.fail(_safe(error.message), cure=_safe(cure))
+        document = {"code": error.code, "message": error.message, "cure": error.cure, "detail": error.detail}
+        output.document({"error": document})
+    output.fail(_safe(error.message), cure=_safe(error.cure))
     return exit_code
 
 

@@ -6,8 +6,9 @@ import argparse
 from typing import Any
 
 from tako.cli import moments, run_ids
+from tako.cli.arguments import UsageError
 from tako.cli.context import Context
-from tako.errors import NoEngine, TakoError
+from tako.errors import NoEngine
 from tako.logs import render
 
 LIMIT = 200
@@ -28,7 +29,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(context: Context, args: argparse.Namespace) -> int:
     """Print lines, oldest first; with --json one document `{"lines": […]}`, or with --follow one line each."""
     if args.follow and args.last_crash:
-        raise TakoError("--last-crash shows what is over: it cannot be followed.", cure="Leave one of the two out.")
+        raise UsageError("--last-crash shows what is over: it cannot be followed.", cure="Leave one of the two out.")
     since_ms = moments.past_ms(args.since, option="--since", now_ms=context.now_ms()) if args.since else 0
     limit = LIMIT if args.limit is None else max(args.limit, 1)
     try:
@@ -53,7 +54,7 @@ def _filters(args: argparse.Namespace) -> dict[str, Any]:
 def _follow(context: Context, args: argparse.Namespace, *, since_ms: int, limit: int) -> int:
     output = context.output
     with context.engine().stream(["logs"], tail=limit, **_filters(args)) as stream:
-        for event in stream.events():
+        for event in stream:
             line = event.get("line")
             if event.get("event") != "log" or line is None or line["ts_ms"] < since_ms:
                 continue

@@ -11,7 +11,7 @@ from tako.cli import moments, run_ids, run_page
 from tako.cli.arguments import Parser, Subcommands, UsageError
 from tako.cli.context import Context
 from tako.cli.engine import Engine
-from tako.cli.errors import DONE, REFUSED, cure_of
+from tako.cli.errors import DONE, REFUSED
 from tako.errors import TakoError
 from tako.logs.render import clean, clock, short_id
 
@@ -159,7 +159,7 @@ def _each(context: Context, ids: list[str], act: Callable[[str], dict[str, Any]]
             if len(ids) == 1:
                 raise
             refused.append({"id": run_id, "error": error.message})
-            output.fail(f"{run_id} was not {verb}: {clean(error.message)}", cure=clean(cure_of(error)))
+            output.fail(f"{run_id} was not {verb}: {clean(error.message)}", cure=clean(error.cure))
             continue
         done.append(found)
         output.done(f"{past}: {clean(found['workflow'])} {run_id} is {found['status']}.")
@@ -246,7 +246,7 @@ def _tail(context: Context, args: argparse.Namespace) -> int:
     run_id = run_ids.resolve(engine, args.run) if args.run else None
     with engine.stream(["runs"], workflow=args.workflow, run=run_id) as stream:
         output.say("Waiting for runs to change… (Ctrl-C ends this; runs go on)")
-        for event in stream.events():
+        for event in stream:
             if event.get("event") != "run":
                 continue
             found = event["run"]

@@ -1,0 +1,184 @@
+"""status, workflows, schedules, backup, version, check: what a page shows, and how it exits."""
+
+from __future__ import annotations
+
+import sys
+import types
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.support.cli import Cli
+from tests.support.fake_engine import FakeEngine
+
+HEALTHY = {
+    "group": "default", "state": "healthy", "failing": False, "failures": 0, "since_ms": None, "retry_at_ms": None,
+    "reason": None, "workers": [{"id": "w1", "pid": 7, "state": "active", "since_ms": 1, "in_flight": 2}], "held": 0,
+}  # fmt: skip
+SICK = {
+    **HEALTHY, "group": "mail", "state": "cooldown", "failures": 12, "failing": True, "retry_at_ms": 32_503_680_000_000,
+    "reason": "worker exited with status 1 after 84ms without claiming any runs", "workers": [],
+}  # fmt: skip
+
+
+def status(**changed: Any) -> dict[str, Any]:
+    return {
+        "groups": [HEALTHY], "counts": {"pending": 3, "dead": 0}, "problems": [], "store": {"durability": "full"},
+        "versions": {"tako": "0.1.0"}, **changed,
+    }  # fmt: skip
+
+
+def test_status_exits_0_when_nothing_is_wrong(cli: Cli, engine: FakeEngine) -> None:
+    engine.answers["status"] = status()
+
+    said = cli("status")
+
+    assert said.code == 0
+    assert said.out.startswith("✔ my-app: nothing is wrong.\n")
+    for part in ("default healthy, 1 worker, 2 in flight", "3 pending", "durability full", "tako 0.1.0"):
+        assert part in said.out
+    assert "dead" not in said.out
+
+
+def test_status_exits_1_and_names_each_problem_with_its_cure(cli: Cli, engine: FakeEngine) -> None:
+    problems = [
+        {"what": "Group mail cannot start.", "cure": "tako logs --last-crash"},
+        {"what": "2 dead runs", "cure": ""},
+    ]
+    engine.answers["status"] = status(groups=[HEALTHY, SICK], problems=problems)
+
+    said = cli("status")
+
+    assert said.code == 1
+    assert said.out.startswith(
+        "✘ my-app: 2 things are wrong.\n  ✘ Group mail cannot start.\n    tako logs --last-crash\n"
+    )
+    assert "mail failing, no worker (scaled to zero), 12 failed starts" in said.out
+    assert "worker exited with status 1 after 84ms" in said.out
+
+
+def test_status_json_is_what_the_engine_says_and_exits_the_same(cli: Cli, engine: FakeEngine) -> None:
+    engine.answers["status"] = status(problems=[{"what": "x", "cure": "y"}])
+
+    said = cli("status", "--json")
+
+    assert said.code == 1
+    assert said.json == engine.answers["status"]
+
+
+def test_counts_of_each_workflow_are_summed(cli: Cli, engine: FakeEngine) -> None:
+    engine.answers["status"] = status(counts={"a": {"pending": 1, "dead": 2}, "b": {"pending": 4}})
+
+    assert "5 pending, 2 dead" in cli("status").out
+
+
+def test_workflows_are_shown_with_file_group_and_health(cli: Cli, engine: FakeEngine) -> None:
+    engine.answers["list_workflows"] = {
+        "workflows": [
+            {"name": "send_email", "group": "mail", "health": SICK, "counts": {"pending": 2, "dead": 0},
+             "file": "workflows/mail.py", "line": 7},
+            {"name": "report", "group": "default", "health": "healthy", "counts": {},
+             "file": "workflows/r.py", "line": 1},
+        ]
+    }  # fmt: skip
+
+    rows = cli("workflows").out.splitlines()
+
+    assert rows[1].split() == ["send_email", "mail", "cooldown", "2", "pending", "workflows/mail.py:7"]
+    assert rows[2].split() == ["report", "default", "healthy", "none", "workflows/r.py:1"]
+    assert cli("workflows", "--json").json == engine.answers["list_workflows"]
+
+
+def test_no_workflow_says_how_to_make_one(cli: Cli, engine: FakeEngine) -> None:
+    engine.answers["list_workflows"] = {"workflows": []}
+
+    assert "tako init" in cli("workflows").err
+
+
+def test_schedules_are_shown_with_last_and_next_fire(cli: Cli, engine: FakeEngine) -> None:
+    engine.answers["list_schedules"] = {
+        "schedules": [
+            {"workflow": "nightly", "cron": "0 9 * * 1-5", "tz": "Europe/Paris", "last_ms": None,
+             "next_ms": 32_503_680_000_000},
+            {"workflow": "sync", "every_ms": 900_000, "next_ms": 32_503_680_000_000, "last_ms": 1000},
+        ]
+    }  # fmt: skip
+
+    rows = cli("schedules").out.splitlines()
+
+    assert "0 9 * * 1-5 Europe/Paris" in rows[1]
+    assert rows[1].endswith("never")
+    assert "every 15m" in rows[2]
+    assert "1970-01-01" in rows[2]
+
+
+def test_a_backup_is_asked_for_with_a_whole_path(cli: Cli, engine: FakeEngine) -> None:
+    engine.answers["backup"] = lambda m: {"path": m["path"], "bytes": 12_345}
+
+    said = cli("backup", "copy.db")
+
+    assert said.code == 0
+    assert engine.asked("backup") == [{"path": str(cli.folder / "copy.db")}]
+    assert "Copied 12,345 bytes" in said.err
+
+
+def test_a_backup_without_a_path_lies_with_the_app(cli: Cli, engine: FakeEngine) -> None:
+    engine.answers["backup"] = lambda m: {"path": m["path"], "bytes": 1}
+
+    path = Path(cli("backup", "--json").json["path"])
+
+    assert path.parent == cli.folder / ".tako" / "backups"
+    assert path.parent.stat().st_mode & 0o077 == 0
+
+
+def test_a_backup_never_overwrites(cli: Cli, engine: FakeEngine) -> None:
+    (cli.folder / "copy.db").write_text("mine")
+
+    said = cli("backup", "copy.db")
+
+    assert said.code == 1
+    assert "exists; no backup was made" in said.err
+    assert engine.asked("backup") == []
+
+
+def test_version_needs_no_engine(cli: Cli) -> None:
+    said = cli("version", "--json")
+
+    assert said.code == 0
+    assert said.json["tako"]
+    assert said.json["engine"] is None
+    assert cli("--version").out.startswith("tako ")
+
+
+def test_version_tells_the_engines_too(cli: Cli, engine: FakeEngine) -> None:
+    engine.answers["status"] = status()
+
+    assert cli("version", "--json").json["engine"] == "0.1.0"
+
+
+@pytest.fixture
+def checked(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """What the host's check says, in place of booting anything."""
+    found: dict[str, Any] = {"problems": [], "groups": [{"group": "default", "workflows": ["a", "b"]}]}
+    module = types.ModuleType("tako.host.check")
+    module.check = lambda config: found  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "tako.host.check", module)
+    return found
+
+
+def test_check_exits_0_when_everything_starts(cli: Cli, checked: dict[str, Any]) -> None:
+    said = cli("check")
+
+    assert said.code == 0
+    assert "2 workflows in 1 group" in said.err
+
+
+def test_check_names_every_problem_and_exits_1(cli: Cli, checked: dict[str, Any]) -> None:
+    checked["problems"] = [{"what": "workflows/a.py cannot be imported\n  NameError: x", "cure": "Fix line 3."}]
+
+    said = cli("check")
+
+    assert said.code == 1
+    assert "✘ workflows/a.py cannot be imported\n  NameError: x\n  Fix line 3.\n" in said.err
+    assert "Nothing was stored" in said.err
+    assert cli("check", "--json").json == checked
