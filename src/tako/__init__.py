@@ -91,7 +91,7 @@ _HOME = {
 # Packages that `tako.contrib.asgi` and the like reach without an import of their own.
 _PACKAGES = ("contrib", "testing")
 
-__all__ = [*_HOME, "__version__"]  # noqa: PLE0604
+__all__ = [*_HOME, "__version__"]
 
 
 def __getattr__(name: str) -> object:

@@ -1,0 +1,360 @@
+"""Context and AsyncContext: what a handler receives. They check what they are given; a Runner does the work.
+
+The worker, `run_inline` and `tako.testing` each have a Runner. `runner.py` says what it is given.
+"""
+
+# ruff: noqa: D102, D103, F811  (overloads: `overload` is not that of typing at run time)
+from __future__ import annotations
+
+from tako.sdk import options
+from tako.sdk.runner import check_limit, check_name, receiver, step_options, timeout_of
+from tako.sdk.signals import MISSING
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Coroutine, Iterable
+    from datetime import datetime
+    from typing import Any, Literal, ParamSpec, TypeVar, TypeVarTuple, overload
+
+    from tako.sdk.handles import Run
+    from tako.sdk.options import Duration, Retry
+    from tako.sdk.runner import Logger, Runner
+    from tako.sdk.signals import Signal
+    from tako.sdk.workflow import Workflow
+
+    T = TypeVar("T")
+    U = TypeVar("U")
+    D = TypeVar("D")
+    R = TypeVar("R")
+    P = ParamSpec("P")
+    Ts = TypeVarTuple("Ts")
+else:
+    from tako.sdk.generic import overload
+
+
+class Stop(Exception):
+    """What `ctx.stop(reason)` makes: the run ends as cancelled, with this reason."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+class _Base:
+    """What both contexts are: who the run is."""
+
+    __slots__ = ("_runner", "_scheduled_for_ms", "_zone", "attempt", "key", "run_id", "workflow")
+
+    def __init__(
+        self,
+        runner: Any,
+        *,
+        run_id: str,
+        workflow: str,
+        attempt: int,
+        key: str | None = None,
+        scheduled_for_ms: int | None = None,
+        zone: str = "UTC",
+    ) -> None:
+        self._runner: Runner = runner
+        self.run_id = run_id
+        self.workflow = workflow
+        self.attempt = attempt
+        self.key = key
+        self._scheduled_for_ms = scheduled_for_ms
+        self._zone = zone
+
+    @property
+    def scheduled_for(self) -> datetime | None:
+        """The time in the schedule that this run is for, in the schedule's zone; None if nobody scheduled it."""
+        if self._scheduled_for_ms is None:
+            return None
+        from datetime import UTC, datetime
+
+        found = datetime.fromtimestamp(self._scheduled_for_ms / 1000, tz=UTC)
+        if self._zone == "UTC":
+            return found
+        from zoneinfo import ZoneInfo
+
+        return found.astimezone(ZoneInfo(self._zone))
+
+    @property
+    def log(self) -> Logger:
+        """A logger whose lines carry the run's id."""
+        return self._runner.log
+
+    def stop(self, reason: str) -> Exception:
+        """An exception to raise: `raise ctx.stop("the order was withdrawn")` ends the run as cancelled."""
+        return Stop(str(reason) or "stopped")
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} of {self.workflow} {self.run_id}, attempt {self.attempt}>"
+
+
+class Context(_Base):
+    """What a `def` handler receives. Its methods block the handler's thread."""
+
+    __slots__ = ()
+
+    @overload
+    def step(
+        self,
+        name: str,
+        fn: Callable[[Unpack[Ts]], Any],
+        *args: *Ts,
+        retries: int | Retry = 0,
+        timeout: Duration | None = None,
+        returns: type[U],
+    ) -> U: ...
+
+    @overload
+    def step(
+        self,
+        name: str,
+        fn: Callable[[Unpack[Ts]], T],
+        *args: *Ts,
+        retries: int | Retry = 0,
+        timeout: Duration | None = None,
+        returns: None = None,
+    ) -> T: ...
+
+    def step(  # type: ignore[misc]  # mypy does not see that *args: Any takes *args: *Ts
+        self,
+        name: str,
+        fn: Callable[..., Any],
+        *args: Any,
+        retries: int | Retry = 0,
+        timeout: Duration | None = None,
+        returns: Any = None,
+    ) -> Any:
+        """Call `fn(*args)`, save what it returns and give that back; or give back what was saved before.
+
+        At least once until the engine has acknowledged the value, never again after that.
+
+        Raises:
+            StepResultError: the value cannot be stored, or no longer reads back. Not retried.
+        """
+        return self._runner.step(check_name(name), fn, args, step_options(fn, retries, timeout, returns))
+
+    @overload
+    def map(
+        self,
+        name: str,
+        fn: Callable[[U], T],
+        items: Iterable[U],
+        *,
+        limit: int = 10,
+        return_exceptions: Literal[False] = False,
+        retries: int | Retry = 0,
+        timeout: Duration | None = None,
+        returns: type[T] | None = None,
+    ) -> list[T]: ...
+
+    @overload
+    def map(
+        self,
+        name: str,
+        fn: Callable[[U], T],
+        items: Iterable[U],
+        *,
+        limit: int = 10,
+        return_exceptions: bool,
+        retries: int | Retry = 0,
+        timeout: Duration | None = None,
+        returns: type[T] | None = None,
+    ) -> list[T | Exception]: ...
+
+    def map(
+        self,
+        name: str,
+        fn: Callable[[Any], Any],
+        items: Iterable[Any],
+        *,
+        limit: int = 10,
+        return_exceptions: bool = False,
+        retries: int | Retry = 0,
+        timeout: Duration | None = None,
+        returns: Any = None,
+    ) -> Any:
+        """Steps name[0], name[1], ..., one an item. Waits for all, then raises the first error and lists the rest."""
+        chosen = step_options(fn, retries, timeout, returns)
+        return self._runner.map(
+            check_name(name), fn, items, chosen, limit=check_limit(limit), return_exceptions=return_exceptions
+        )
+
+    def sleep(self, name: str, duration: Duration) -> None:
+        """Go on after a while. More than a few seconds park the run and free the worker."""
+        self._runner.sleep(check_name(name), options.duration_ms(duration, what=f"sleep {name!r}"))
+
+    def sleep_until(self, name: str, when: datetime) -> None:
+        """Go on at a time, which has a time zone."""
+        self._runner.sleep_until(check_name(name), options.instant_ms(when, what=f"sleep_until {name!r}"))
+
+    @overload
+    def wait_for(self, signal: Signal[T], *, timeout: Duration | None) -> T: ...
+
+    @overload
+    def wait_for(self, signal: Signal[T], *, timeout: Duration | None, default: D) -> T | D: ...
+
+    def wait_for(self, signal: Signal[Any], *, timeout: Duration | None, default: Any = MISSING) -> Any:
+        """The next value of a signal; parks until there is one. `timeout=None` waits for ever.
+
+        Raises:
+            SignalTimeout: none came in time, and there is no `default`.
+        """
+        return self._runner.wait_for(signal.name, timeout_of(signal, timeout), receiver(signal, default))
+
+    def start(self, name: str, workflow: Workflow[P, R], *args: P.args, **kwargs: P.kwargs) -> Run[R]:
+        """Enqueue a child run, once, whatever happens to this one."""
+        found: Run[R] = self._runner.start(check_name(name), workflow, args, kwargs)
+        return found
+
+    @overload
+    def gather(self, *runs: Run[T], return_exceptions: Literal[False] = False) -> list[T]: ...
+
+    @overload
+    def gather(self, *runs: Run[T], return_exceptions: bool) -> list[T | Exception]: ...
+
+    def gather(self, *runs: Run[Any], return_exceptions: bool = False) -> Any:
+        """The results of child runs, in order. Holds no worker while it waits."""
+        return self._runner.gather(runs, return_exceptions=return_exceptions)
+
+
+class AsyncContext(_Base):
+    """What an `async def` handler receives. Each method's result is to be awaited."""
+
+    __slots__ = ()
+
+    # Not `async def`: the Runner's own awaitables go out, since it notices those that nobody awaits.
+
+    @overload
+    def step(
+        self,
+        name: str,
+        fn: Callable[[Unpack[Ts]], Any],
+        *args: *Ts,
+        retries: int | Retry = 0,
+        timeout: Duration | None = None,
+        returns: type[U],
+    ) -> Coroutine[Any, Any, U]: ...
+
+    @overload
+    def step(
+        self,
+        name: str,
+        fn: Callable[[Unpack[Ts]], Awaitable[T]],
+        *args: *Ts,
+        retries: int | Retry = 0,
+        timeout: Duration | None = None,
+        returns: None = None,
+    ) -> Coroutine[Any, Any, T]: ...
+
+    @overload
+    def step(
+        self,
+        name: str,
+        fn: Callable[[Unpack[Ts]], T],
+        *args: *Ts,
+        retries: int | Retry = 0,
+        timeout: Duration | None = None,
+        returns: None = None,
+    ) -> Coroutine[Any, Any, T]: ...
+
+    def step(  # type: ignore[misc]  # mypy does not see that *args: Any takes *args: *Ts
+        self,
+        name: str,
+        fn: Callable[..., Any],
+        *args: Any,
+        retries: int | Retry = 0,
+        timeout: Duration | None = None,
+        returns: Any = None,
+    ) -> Any:
+        """As Context.step. `fn` may be async; a sync one runs in a thread."""
+        return self._runner.step(check_name(name), fn, args, step_options(fn, retries, timeout, returns))
+
+    @overload
+    def map(
+        self,
+        name: str,
+        fn: Callable[[U], Awaitable[T]] | Callable[[U], T],
+        items: Iterable[U],
+        *,
+        limit: int = 10,
+        return_exceptions: Literal[False] = False,
+        retries: int | Retry = 0,
+        timeout: Duration | None = None,
+        returns: type[T] | None = None,
+    ) -> Coroutine[Any, Any, list[T]]: ...
+
+    @overload
+    def map(
+        self,
+        name: str,
+        fn: Callable[[U], Awaitable[T]] | Callable[[U], T],
+        items: Iterable[U],
+        *,
+        limit: int = 10,
+        return_exceptions: bool,
+        retries: int | Retry = 0,
+        timeout: Duration | None = None,
+        returns: type[T] | None = None,
+    ) -> Coroutine[Any, Any, list[T | Exception]]: ...
+
+    def map(
+        self,
+        name: str,
+        fn: Callable[[Any], Any],
+        items: Iterable[Any],
+        *,
+        limit: int = 10,
+        return_exceptions: bool = False,
+        retries: int | Retry = 0,
+        timeout: Duration | None = None,
+        returns: Any = None,
+    ) -> Any:
+        """As Context.map."""
+        chosen = step_options(fn, retries, timeout, returns)
+        return self._runner.map(
+            check_name(name), fn, items, chosen, limit=check_limit(limit), return_exceptions=return_exceptions
+        )
+
+    def sleep(self, name: str, duration: Duration) -> Coroutine[Any, Any, None]:
+        """As Context.sleep."""
+        found: Coroutine[Any, Any, None] = self._runner.sleep(
+            check_name(name), options.duration_ms(duration, what=f"sleep {name!r}")
+        )
+        return found
+
+    def sleep_until(self, name: str, when: datetime) -> Coroutine[Any, Any, None]:
+        """As Context.sleep_until."""
+        found: Coroutine[Any, Any, None] = self._runner.sleep_until(
+            check_name(name), options.instant_ms(when, what=f"sleep_until {name!r}")
+        )
+        return found
+
+    @overload
+    def wait_for(self, signal: Signal[T], *, timeout: Duration | None) -> Coroutine[Any, Any, T]: ...
+
+    @overload
+    def wait_for(self, signal: Signal[T], *, timeout: Duration | None, default: D) -> Coroutine[Any, Any, T | D]: ...
+
+    def wait_for(self, signal: Signal[Any], *, timeout: Duration | None, default: Any = MISSING) -> Any:
+        """As Context.wait_for."""
+        return self._runner.wait_for(signal.name, timeout_of(signal, timeout), receiver(signal, default))
+
+    def start(
+        self, name: str, workflow: Workflow[P, R], *args: P.args, **kwargs: P.kwargs
+    ) -> Coroutine[Any, Any, Run[R]]:
+        """As Context.start."""
+        found: Coroutine[Any, Any, Run[R]] = self._runner.start(check_name(name), workflow, args, kwargs)
+        return found
+
+    @overload
+    def gather(self, *runs: Run[T], return_exceptions: Literal[False] = False) -> Coroutine[Any, Any, list[T]]: ...
+
+    @overload
+    def gather(self, *runs: Run[T], return_exceptions: bool) -> Coroutine[Any, Any, list[T | Exception]]: ...
+
+    def gather(self, *runs: Run[Any], return_exceptions: bool = False) -> Any:
+        """As Context.gather."""
+        return self._runner.gather(runs, return_exceptions=return_exceptions)

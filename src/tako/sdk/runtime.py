@@ -1,0 +1,159 @@
+"""From this process's environment and envelope to an engine that can be called: on first use, once, fork-safe.
+
+What starts a process for user code (`tako.worker`, `tako.web`) reads fd 3 itself and calls `receive`. A command under
+`tako run` reads it here, when it first needs it.
+"""
+
+import os
+
+from tako.errors import NoEngine
+from tako.protocol import env, envelope
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from typing import Any, Protocol
+
+    from tako.protocol.messages import Enqueued, NewRun
+
+    class Engine(Protocol):
+        """What the SDK needs of an engine: `rpc.client.Client`, or that of `tako.testing`."""
+
+        def enqueue(self, runs: Sequence[NewRun], *, deadline_s: float, immediate: bool = False) -> list[Enqueued]:
+            """Store runs in one transaction."""
+
+        async def aenqueue(
+            self, runs: Sequence[NewRun], *, deadline_s: float, immediate: bool = False
+        ) -> list[Enqueued]:
+            """The same, awaited."""
+
+        def call(self, command: str, fields: Mapping[str, Any], *, deadline_s: float) -> Any:
+            """Any other command; what its reply carries."""
+
+        async def acall(self, command: str, fields: Mapping[str, Any], *, deadline_s: float) -> Any:
+            """The same, awaited."""
+
+
+WAYS_IN = "`tako dev`, or as `tako run -- COMMAND`; in tests use `tako.testing`"
+
+_engine: "Engine | None" = None
+_environment: env.ProcessEnvironment | None = None
+_token: str | None = None
+_secrets: dict[str, str] | None = None
+_has_looked = False
+
+
+def engine() -> "Engine":
+    """The engine of this process.
+
+    Raises:
+        NoEngine: this process does not run under Tako.
+    """
+    if _engine is not None:
+        return _engine
+    return _connect()
+
+
+def _connect() -> "Engine":
+    global _engine
+    found = environment()
+    _look_for_envelope()
+    from tako.rpc.client import Client
+
+    _engine = Client(found.socket, found.app, _token or "")
+    return _engine
+
+
+def environment() -> env.ProcessEnvironment:
+    """What this process's environment says. Raises NoEngine when it says nothing."""
+    global _environment
+    if _environment is None:
+        _environment = env.read()
+    if _environment is None:
+        raise NoEngine("This process does not run under Tako, so there is no engine.", cure=f"Start it with {WAYS_IN}.")
+    return _environment
+
+
+def secrets() -> dict[str, str] | None:
+    """The app's secrets; None outside Tako."""
+    if _secrets is None:
+        _look_for_envelope()
+    return _secrets
+
+
+def receive(found: "envelope.Envelope") -> None:
+    """Take over what came on fd 3. For whoever read it."""
+    global _token, _secrets, _has_looked
+    _token = found["token"]
+    _secrets = dict(found["secrets"])
+    _has_looked = True
+
+
+def install(
+    new_engine: "Engine | None",
+    *,
+    environment: env.ProcessEnvironment | None = None,
+    secrets: dict[str, str] | None = None,
+) -> "tuple[Any, ...]":
+    """Put another engine in place, for `tako.testing` and `tako.contrib`. Returns what `restore` takes back."""
+    global _engine, _environment, _secrets, _has_looked
+    before = (_engine, _environment, _secrets, _has_looked)
+    _engine, _environment, _secrets, _has_looked = new_engine, environment, secrets, True
+    return before
+
+
+def restore(before: "tuple[Any, ...]") -> None:
+    """Undo `install`."""
+    global _engine, _environment, _secrets, _has_looked
+    _engine, _environment, _secrets, _has_looked = before
+
+
+def _look_for_envelope() -> None:
+    """Read the envelope of a process that `tako run` started. Never raises: without it, peer credentials must do."""
+    global _has_looked
+    if _has_looked:
+        return
+    _has_looked = True
+    if not os.environ.get(env.INTERNAL_SOCKET):
+        return
+    data = _envelope_bytes(int(os.environ.get(envelope.ENVELOPE_FD_VARIABLE) or envelope.ENVELOPE_FD))
+    if not data:
+        return
+    import json
+
+    try:
+        found = json.loads(data)
+        receive({"token": str(found["token"]), "secrets": dict(found["secrets"]), "storages": {}})
+    except (ValueError, KeyError, TypeError):
+        return  # something else of the user's is open there
+
+
+def _envelope_bytes(fd: int) -> bytes:
+    """What lies on fd 3, if that is an envelope: a pipe that was filled and closed, or a sealed memory file.
+
+    Nothing else is read: a program that the user's program started has our variables, but any file there. A memory
+    file is read without moving it, so that forks can read it too.
+    """
+    from select import POLLHUP, POLLIN, poll
+    from stat import S_ISFIFO
+
+    try:
+        if "memfd:envelope" in os.readlink(f"/dev/fd/{fd}"):  # noqa: PTH115  (pathlib costs 8 ms)
+            return os.pread(fd, os.fstat(fd).st_size, 0)
+    except OSError:
+        pass  # not Linux, or nothing is open there
+    try:
+        if not S_ISFIFO(os.fstat(fd).st_mode):
+            return b""
+        waiting = poll()
+        waiting.register(fd, POLLIN)
+        found = waiting.poll(0)
+        if not found or not found[0][1] & POLLIN or not found[0][1] & POLLHUP:
+            return b""
+        chunks = []
+        while chunk := os.read(fd, 65536):
+            chunks.append(chunk)
+        os.close(fd)
+        return b"".join(chunks)
+    except OSError:
+        return b""
