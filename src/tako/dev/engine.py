@@ -125,9 +125,9 @@ class Dev:
             self.session.closing(f"Stopping… {runs} run{'s' if runs > 1 else ''} may finish; Ctrl-C again to stop now")
         else:
             self.session.closing("Stopping…")
-        await self.host.stop()
         if self.web is not None:
-            await self.web.stop()
+            await self.web.stop()  # before the engine, so that requests in flight can still enqueue
+        await self.host.stop()
 
     def _kill(self) -> None:
         """The second Ctrl-C: every process of ours, now. What was acknowledged is in the store."""

@@ -1,0 +1,139 @@
+"""What goes wrong around the engine: each gets one clear message, and nothing is lost."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from tests.acceptance.apps import greeting_app
+from tests.support.dev import Dev, until, write
+
+
+def test_a_port_that_is_taken_is_an_error_that_names_its_holder(folder: Path) -> None:
+    write(folder, greeting_app())
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        port = other.getsockname()[1]
+        dev = Dev(folder, "--port", str(port)).start(ready=None)
+        assert dev.wait() == 1
+    assert f"port {port}" in dev.screen().lower() or f":{port}" in dev.screen()
+    assert str(os.getpid()) in dev.screen()
+    assert "Traceback" not in dev.screen()
+
+
+def test_two_apps_beside_each_other_both_answer(tmp_path: Path, folder: Path) -> None:
+    other = folder.with_name("blog")
+    write(folder, greeting_app())
+    write(other, greeting_app())
+    with Dev(folder) as first, Dev(other, env={"XDG_RUNTIME_DIR": first.env["XDG_RUNTIME_DIR"]}) as second:
+        assert first.url != second.url
+        assert first.http("/").json() == second.http("/").json() == {"ok": True}
+
+
+def test_a_second_tako_dev_in_one_folder_names_the_first(folder: Path) -> None:
+    write(folder, greeting_app())
+    with Dev(folder) as first:
+        assert first.process is not None
+        second = Dev(folder).start(ready=None)
+        assert second.wait() == 1
+        assert str(first.process.pid) in second.screen()
+        assert "Traceback" not in second.screen()
+        assert first.http("/enqueue/greet", {"name": "Ada"}).status == 200
+
+
+def test_a_folder_that_cannot_be_written_is_named(folder: Path) -> None:
+    write(folder, greeting_app())
+    mount = ["mount", "--bind", "-o", "ro", str(folder), str(folder)]
+    if os.geteuid() == 0 and subprocess.run(mount, capture_output=True, check=False).returncode == 0:
+        subprocess.run(["mount", "-o", "remount,ro,bind", str(folder)], check=True)
+        undo = ["umount", str(folder)]
+    else:
+        folder.chmod(0o500)
+        undo = ["chmod", "700", str(folder)]
+    try:
+        dev = Dev(folder).start(ready=None)
+        assert dev.wait() == 1
+        assert str(folder) in dev.screen()
+        assert "cannot be written" in dev.screen()
+        assert "Traceback" not in dev.screen()
+    finally:
+        subprocess.run(undo, check=True)
+
+
+def test_a_store_deleted_while_stopped_is_noticed(folder: Path) -> None:
+    write(folder, greeting_app())
+    with Dev(folder) as dev:
+        dev.http("/enqueue/greet", {"name": "Ada"})
+    for path in folder.glob(".tako/runs.db*"):
+        path.unlink()
+    dev.start(ready=None)
+    assert dev.wait() == 1
+    assert "runs.db" in dev.screen()
+    assert not (folder / ".tako/runs.db").exists()
+
+
+def test_a_store_deleted_under_the_running_engine_is_written_back(folder: Path) -> None:
+    write(folder, greeting_app())
+    with Dev(folder) as dev:
+        dev.http("/enqueue/greet", {"name": "Ada"})
+        until(lambda: dev.runs()[0]["status"] == "succeeded", what="the first run")
+        for path in folder.glob(".tako/runs.db*"):
+            path.unlink()
+        refused = dev.http("/enqueue/greet", {"name": "Bob"})
+        assert refused.status == 503
+        assert "runs.db" in refused.json()["error"]
+        assert dev.wait() == 1
+        dev.wait_for("runs.db was deleted")
+    with Dev(folder) as dev:
+        assert [run["status"] for run in dev.runs()] == ["succeeded"]
+
+
+def test_an_argument_of_two_mebibytes_is_refused_with_the_limit(folder: Path) -> None:
+    write(folder, greeting_app())
+    with Dev(folder) as dev:
+        refused = dev.http("/enqueue/greet", {"name": "x" * 2 * 1024 * 1024})
+        assert refused.json()["code"] == "payload"
+        assert "1,048,576" in refused.json()["error"]
+        assert "reference" in refused.json()["error"]
+        assert dev.http("/enqueue/greet", {"name": "Ada"}).status == 200
+        assert len(dev.runs()) == 1
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 24 MiB. Needs the right to mount, which the machines that run these tests have."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=24m", "tmpfs", str(disk)], check=True)
+    yield disk
+    subprocess.run(["umount", "-l", str(disk)], check=True)
+
+
+def test_a_full_disk_refuses_enqueues_and_goes_on_when_there_is_space_again(small_disk: Path) -> None:
+    folder = small_disk / "shop"
+    write(folder, greeting_app())
+    with Dev(folder) as dev:
+        assert dev.http("/enqueue/greet", {"name": "Ada"}).status == 200
+        until(lambda: dev.runs()[0]["status"] == "succeeded", what="the first run")
+        fill = small_disk / "fill"
+        with fill.open("wb") as file:
+            try:
+                while True:
+                    file.write(b"x" * 65536)
+                    file.flush()
+            except OSError:
+                pass
+        refused = dev.http("/enqueue/greet", {"name": "Bob"}, timeout_s=5)
+        assert refused.status == 503
+        assert "disk" in refused.json()["error"]
+        assert len(dev.runs()) == 1
+        fill.unlink()
+        assert dev.http("/enqueue/greet", {"name": "Bob"}).status == 200
+        until(lambda: [run["status"] for run in dev.runs()] == ["succeeded"] * 2, what="both runs")
+    shutil.rmtree(folder)
