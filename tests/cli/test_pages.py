@@ -23,8 +23,8 @@ SICK = {
 
 def status(**changed: Any) -> dict[str, Any]:
     return {
-        "groups": [HEALTHY], "counts": {"pending": 3, "dead": 0}, "problems": [], "store": {"durability": "full"},
-        "versions": {"tako": "0.1.0"}, **changed,
+        "ok": True, "groups": [HEALTHY], "counts": {"pending": 3, "dead": 0}, "problems": [],
+        "store": {"durability": "full"}, "version": "0.1.0", "pid": 7, **changed,
     }  # fmt: skip
 
 
@@ -35,7 +35,7 @@ def test_status_exits_0_when_nothing_is_wrong(cli: Cli, engine: FakeEngine) -> N
 
     assert said.code == 0
     assert said.out.startswith("✔ my-app: nothing is wrong.\n")
-    for part in ("default healthy, 1 worker, 2 in flight", "3 pending", "durability full", "tako 0.1.0"):
+    for part in ("default healthy, 1 worker, 2 in flight", "3 pending", "durability full", "version 0.1.0, pid 7"):
         assert part in said.out
     assert "dead" not in said.out
 
@@ -45,7 +45,7 @@ def test_status_exits_1_and_names_each_problem_with_its_cure(cli: Cli, engine: F
         {"what": "Group mail cannot start.", "cure": "tako logs --last-crash"},
         {"what": "2 dead runs", "cure": ""},
     ]
-    engine.answers["status"] = status(groups=[HEALTHY, SICK], problems=problems)
+    engine.answers["status"] = status(ok=False, groups=[HEALTHY, SICK], problems=problems)
 
     said = cli("status")
 
@@ -58,7 +58,7 @@ def test_status_exits_1_and_names_each_problem_with_its_cure(cli: Cli, engine: F
 
 
 def test_status_json_is_what_the_engine_says_and_exits_the_same(cli: Cli, engine: FakeEngine) -> None:
-    engine.answers["status"] = status(problems=[{"what": "x", "cure": "y"}])
+    engine.answers["status"] = status(ok=False, problems=[{"what": "x", "cure": "y"}])
 
     said = cli("status", "--json")
 
@@ -66,16 +66,19 @@ def test_status_json_is_what_the_engine_says_and_exits_the_same(cli: Cli, engine
     assert said.json == engine.answers["status"]
 
 
-def test_counts_of_each_workflow_are_summed(cli: Cli, engine: FakeEngine) -> None:
-    engine.answers["status"] = status(counts={"a": {"pending": 1, "dead": 2}, "b": {"pending": 4}})
+def test_a_warning_is_told_but_is_nothing_wrong(cli: Cli, engine: FakeEngine) -> None:
+    engine.answers["status"] = status(problems=[{"severity": "warning", "what": "an old backlog", "cure": "wait"}])
 
-    assert "5 pending, 2 dead" in cli("status").out
+    said = cli("status")
+
+    assert said.code == 0
+    assert said.out.startswith("! my-app: 1 thing needs a look.\n  ! an old backlog\n    wait\n")
 
 
 def test_workflows_are_shown_with_file_group_and_health(cli: Cli, engine: FakeEngine) -> None:
     engine.answers["list_workflows"] = {
         "workflows": [
-            {"name": "send_email", "group": "mail", "health": SICK, "counts": {"pending": 2, "dead": 0},
+            {"name": "send_email", "group": "mail", "health": SICK, "counts": {"later": 1, "ready": 1, "dead": 0, "unseen": 1},
              "file": "workflows/mail.py", "line": 7},
             {"name": "report", "group": "default", "health": "healthy", "counts": {},
              "file": "workflows/r.py", "line": 1},

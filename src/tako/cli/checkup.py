@@ -130,7 +130,7 @@ def store(folder: Path, *, call: Call) -> list[Finding]:
         status = call("status")
     except NoEngine:
         return _file(folder)
-    problems = status.get("problems", [])
+    problems = status["problems"]
     if problems:
         what = f"the engine tells of {len(problems)} problem{'' if len(problems) == 1 else 's'}"
         return [Finding("engine", "warning", what, "See them with `tako status`.")]

@@ -19,35 +19,42 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(context: Context, args: argparse.Namespace) -> int:
     """Print what is wrong first, each with its cure, then what there is."""
     status = context.engine().call("status")
-    problems = status.get("problems", [])
     if context.output.json:
         context.output.document(status)
     else:
         _page(context.output, context.engine().place.app, status, now_ms=context.now_ms())
-    return REFUSED if problems else DONE
+    return DONE if status["ok"] else REFUSED
 
 
 def _page(output: Output, app: str, status: dict[str, Any], *, now_ms: int) -> None:
-    problems = status.get("problems", [])
-    if problems:
-        output.result(f"{output.shown('✘', '31')} {app}: {_count(len(problems), 'thing is', 'things are')} wrong.")
-        for problem in problems:
-            _problem(output, problem)
+    problems = status["problems"]
+    wrong = [problem for problem in problems if not _is_warning(problem)]
+    if wrong:
+        output.result(f"{output.shown('✘', '31')} {app}: {_count(len(wrong), 'thing is', 'things are')} wrong.")
+    elif problems:
+        output.result(f"{output.shown('!', '33')} {app}: {_count(len(problems), 'thing needs', 'things need')} a look.")
     else:
         output.result(f"{output.shown('✔', '32')} {app}: nothing is wrong.")
+    for problem in [*wrong, *(problem for problem in problems if _is_warning(problem))]:
+        _problem(output, problem)
     for health in status.get("groups", []):
         _group(output, health, now_ms=now_ms)
     if counts := _counts(status.get("counts", {})):
         output.result(f"{output.shown('runs', DIM)}       {counts}")
     _table_of_facts(output, "store", status.get("store"))
-    _table_of_facts(output, "versions", status.get("versions"))
+    _table_of_facts(output, "engine", {name: status.get(name) for name in ("version", "pid", "release")})
 
 
 def _problem(output: Output, problem: dict[str, Any]) -> None:
     head, *more = clean_lines(str(problem.get("what", "")))
-    output.result(f"  {output.shown('✘', '31')} {head}")
+    mark = output.shown("!", "33") if _is_warning(problem) else output.shown("✘", "31")
+    output.result(f"  {mark} {head}")
     for line in [*more, *(clean_lines(str(problem["cure"])) if problem.get("cure") else [])]:
         output.result(f"    {line}")
+
+
+def _is_warning(problem: dict[str, Any]) -> bool:
+    return problem.get("severity") == "warning"
 
 
 def _group(output: Output, health: dict[str, Any], *, now_ms: int) -> None:
@@ -71,14 +78,8 @@ def _group(output: Output, health: dict[str, Any], *, now_ms: int) -> None:
             output.result(f"             next start {moments.ago(health['retry_at_ms'], now_ms=now_ms)}")
 
 
-def _counts(counts: dict[str, Any]) -> str:
-    """Counts per status, summed over workflows if they come per workflow."""
-    total: dict[str, int] = {}
-    for name, value in counts.items():
-        for status, number in value.items() if isinstance(value, dict) else [(name, value)]:
-            if isinstance(number, int):
-                total[status] = total.get(status, 0) + number
-    return ", ".join(f"{number} {status}" for status, number in total.items() if number)
+def _counts(counts: dict[str, int]) -> str:
+    return ", ".join(f"{number} {status}" for status, number in counts.items() if number)
 
 
 def _table_of_facts(output: Output, name: str, facts: Any) -> None:

@@ -37,6 +37,6 @@ def run(context: Context, args: argparse.Namespace) -> int:
 
 def _engine_version(context: Context) -> object:
     try:
-        return context.engine().call("status", deadline_s=2.0).get("versions", {}).get("tako")
+        return context.engine().call("status", deadline_s=2.0).get("version")
     except TakoError:
         return None

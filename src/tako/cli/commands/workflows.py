@@ -8,6 +8,9 @@ from typing import Any
 from tako.cli.context import Context
 
 
+LANES = ("later", "ready", "solo")
+
+
 def configure(parser: argparse.ArgumentParser) -> None:
     """No options of its own."""
 
@@ -41,4 +44,10 @@ def _health(health: Any) -> str:
 
 
 def _counts(counts: dict[str, int]) -> str:
-    return ", ".join(f"{number} {status}" for status, number in counts.items() if number) or "none"
+    """Runs by status; lanes are where a pending run waits, and `unseen` counts dead runs a second time."""
+    total: dict[str, int] = {}
+    for state, number in counts.items():
+        if number and state != "unseen":
+            status = "pending" if state in LANES else state
+            total[status] = total.get(status, 0) + number
+    return ", ".join(f"{number} {status}" for status, number in total.items()) or "none"
