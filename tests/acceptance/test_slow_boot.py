@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 from tests.acceptance.apps import FASTAPI, FLASK, GREET, greeting_app
 from tests.support.dev import Dev, Response, until, write
@@ -63,15 +64,12 @@ def test_after_a_failure_none_is_lost_and_the_group_is_healthy_afterwards(folder
             return bool(dev.json("status")["groups"][0]["state"] == "healthy")
 
         until(healthy, what="the group is healthy", timeout_s=60)
-        runs = until(
-            lambda: (
-                [run for run in dev.runs("--limit", "500")]
-                if all(run["status"] == "succeeded" for run in dev.runs("--limit", "500"))
-                else None
-            ),
-            what="every accepted run succeeds",
-            timeout_s=60,
-        )
+
+        def all_succeeded() -> list[dict[str, Any]] | None:
+            runs = dev.runs("--limit", "500")
+            return runs if all(run["status"] == "succeeded" for run in runs) else None
+
+        runs = until(all_succeeded, what="every accepted run succeeds", timeout_s=60)
         assert len(runs) >= len(accepted)
         assert len(delivered(folder)) == len(runs)
 

@@ -88,3 +88,14 @@ def test_an_unknown_app_is_named(v0: RunningHost) -> None:
         connection.sendall(b'{"command":"signal","app":"other"}\n')
         reply = json.loads(connection.makefile("rb").readline())
     assert reply["message"] == "unknown app: other"
+
+
+def test_schedules_are_registered_as_a_full_set(v0: RunningHost) -> None:
+    nightly = {"name": "greet", "cron": "0 3 * * *"}
+    assert v0.ok("register_schedules", schedules=[nightly, {"name": "waits", "cron": "*/5 * * * *"}]) == {"count": 2}
+    assert v0.ok("register_schedules", schedules=[nightly]) == {"count": 1}
+    assert [schedule["spec"] for schedule in v0.ok("list_schedules")["schedules"]] == ["0 3 * * *"]
+
+    reply = v0.call("register_schedules", schedules=[{"name": "greet", "cron": "61 * * * *"}])
+    assert reply["message"].startswith("register_schedules failed: invalid cron '61 * * * *' for 'greet': ")
+    assert len(v0.ok("list_schedules")["schedules"]) == 1

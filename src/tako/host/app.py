@@ -14,6 +14,7 @@ from typing import Any
 
 from tako.clock import Clock, SystemClock
 from tako.config.model import Config
+from tako.cron.ticker import Ticked, Ticker
 from tako.engine import runs
 from tako.engine.dispatcher import Dispatcher
 from tako.engine.events import Ended, Event
@@ -99,6 +100,7 @@ class AppHost:
         loop = asyncio.get_running_loop()
         self.writer = Writer(self.store, on_commit=self._on_commit, on_fatal=self._fatal, loop=loop)
         self.dispatcher = Dispatcher(self.writer, clock=self.clock, on_ready=self._on_ready)
+        self.ticker = Ticker(self.writer, clock=self.clock, on_ticked=self._ticked)
         self.holding = Holding(self)
         self.groups = Groups(self)
         self.admission = Admission(
@@ -122,6 +124,7 @@ class AppHost:
         await self.server.start()
         self.groups.start()
         self.dispatcher.start()
+        self.ticker.start()
 
     async def stop(self) -> None:
         """Drain the workers, hand back what they did not finish, close the store. Twice is harmless."""
@@ -130,6 +133,7 @@ class AppHost:
         self.admission.closed = "workflow runtime is draining"
         await self.groups.stop()
         self.holding.stop()
+        await self.ticker.stop()
         await self.dispatcher.stop()
         await self.streams.stop()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -198,6 +202,7 @@ class AppHost:
     def _on_commit(self, events: list[Event]) -> None:
         """After each COMMIT, before its callers are answered."""
         self.dispatcher.tell(events)
+        self.ticker.tell(events)
         for event in events:
             if type(event) is Ended:
                 self.ended_watch.tell(event.run_id)
@@ -211,6 +216,12 @@ class AppHost:
             self.view.note_unroutable(workflow)
         elif not self.holding.claims.ready(group, solo=lane == "solo"):
             self.groups.pools[group].work()
+
+    def _ticked(self, ticked: Ticked) -> None:
+        for level, text in ticked.lines:
+            self.say(level.lower(), text)
+        for held in ticked.told:
+            self.holding.tell_cancelled(held)
 
     def _code_changed(self, changed: list[str]) -> None:
         """Row 18: the registry begins anew, every group boots a probe, old workers drain."""

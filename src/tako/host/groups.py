@@ -12,7 +12,7 @@ from tako.engine import health as health_rows
 from tako.engine import registry as registry_rows
 from tako.engine.store import Store
 from tako.errors import LeaseLost, TakoError
-from tako.host import lines
+from tako.host import lines, timetable
 from tako.host.holding import HEARTBEAT_S, LEASE_S
 from tako.host.registry import check_registry
 from tako.protocol import env, envelope
@@ -103,6 +103,7 @@ class Groups:
         if pool is None:
             raise LeaseLost("stale worker: its exit has been seen", cure="Start the worker through Tako.")
         told = check_registry(registry, group=pool.group)
+        timetable.check(told)
         before = host.holding.connections.get(worker_id)
         host.holding.connections[worker_id] = connection
         if before is not None and before is not connection:
@@ -119,6 +120,9 @@ class Groups:
         host = self._host
         await host.writer.do(registry_rows.save, release=host.release, registry=told, now_ms=host.clock.now_ms())
         await host.writer.do(_obey, dict(host.registry.stored))
+        wanted = timetable.declared(host.registry.stored.values())
+        await host.writer.do(timetable.replace_declared, wanted, now_ms=host.clock.now_ms())
+        host.ticker.look()
         host.view.check_names()
 
     async def asks_idle(self, worker_id: str) -> bool:

@@ -156,15 +156,20 @@ class Holding:
         held = await host.writer.do(runs.cancel, run_id, reason=reason, now_ms=host.clock.now_ms())
         stopping = []
         for one in held:
-            self.leases.drop_run(one.id)
-            if connection := self.connections.get(one.worker_id):
+            if one.worker_id in self.connections:
                 stopping.append((one.id, host.stopped_watch.expect(one.id)))
-                connection.push({"push": "cancel", "runs": [{"id": one.id, "epoch": one.epoch}]})
+            self.tell_cancelled(one)
         if stopping:
             # What a worker saves from now on is stale anyway; this waits for handlers that would begin a next step.
             await asyncio.wait([future for _, future in stopping], timeout=CANCEL_PATIENCE_S)
             for stopped_id, future in stopping:
                 host.stopped_watch.forget(stopped_id, future)
+
+    def tell_cancelled(self, held: runs.Held) -> None:
+        """A run was taken from its worker: no further step of it may start there."""
+        self.leases.drop_run(held.id)
+        if connection := self.connections.get(held.worker_id):
+            connection.push({"push": "cancel", "runs": [{"id": held.id, "epoch": held.epoch}]})
 
     # --- leases -----------------------------------------------------------------------------------------------------
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from tako.engine import steps, waiters
 from tako.engine.store import Store
 from tako.errors import InvalidRequest, LeaseLost, TakoError
+from tako.host import timetable
 from tako.host.fields import flag, integer, json_text, optional_integer, optional_text, text, texts
 from tako.protocol.messages import ClaimedRun, NewRun
 from tako.rpc.server import Connection, Handler, Message
@@ -89,8 +90,10 @@ async def _register_schedules(host: AppHost, message: Message) -> dict[str, int]
     entries = message.get("schedules")
     if not isinstance(entries, list):
         raise InvalidRequest("invalid request: `schedules` is a list")
-    wanted = [{"workflow": text(entry, "name"), "cron": text(entry, "cron")} for entry in entries]
-    return {"count": await host.register_schedules(wanted)}
+    wanted = [(text(entry, "name"), text(entry, "cron")) for entry in entries]
+    count = await host.writer.do(timetable.replace_v0, wanted, now_ms=host.clock.now_ms())
+    host.ticker.look()
+    return {"count": count}
 
 
 async def _claim(host: AppHost, connection: Connection, message: Message) -> dict[str, Any] | None:
