@@ -172,20 +172,25 @@ CREATE TABLE counts (
   PRIMARY KEY (workflow, state)
 ) STRICT, WITHOUT ROWID;
 
+-- When what is due. The key is the workflow and the words of the schedule: a changed line is another schedule.
 CREATE TABLE schedules (
   workflow   TEXT    NOT NULL,
   spec       TEXT    NOT NULL,
   options    TEXT    NOT NULL,
-  -- The newest boundary that was dealt with (fired, skipped or older than the schedule itself).
+  -- The newest boundary that was dealt with: fired, skipped, or older than the schedule itself.
   mark_ms    INTEGER NOT NULL,
-  next_ms    INTEGER,
+  next_ms    INTEGER NOT NULL,
   fired_ms   INTEGER,
+  last_run   TEXT,
+  -- A boundary that waits for the last run to end (overlap = "queue").
+  queued_ms  INTEGER,
   skipped    INTEGER NOT NULL DEFAULT 0,
   paused     INTEGER NOT NULL DEFAULT 0,
   PRIMARY KEY (workflow, spec)
 ) STRICT, WITHOUT ROWID;
-
-CREATE INDEX schedules_due ON schedules (next_ms) WHERE paused = 0;
+CREATE INDEX schedules_due    ON schedules (next_ms) WHERE paused = 0;
+CREATE INDEX schedules_mark   ON schedules (mark_ms);
+CREATE INDEX schedules_queued ON schedules (queued_ms) WHERE queued_ms IS NOT NULL;
 
 CREATE TABLE workers (
   worker_id TEXT PRIMARY KEY,
