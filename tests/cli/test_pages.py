@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import sys
-import types
 from pathlib import Path
 from typing import Any
 
 import pytest
 from tests.support.cli import Cli
 from tests.support.fake_engine import FakeEngine
+
+from tako.config.model import Config
+from tako.host import check
 
 HEALTHY = {
     "group": "default", "state": "healthy", "failing": False, "failures": 0, "since_ms": None, "retry_at_ms": None,
@@ -78,7 +79,7 @@ def test_a_warning_is_told_but_is_nothing_wrong(cli: Cli, engine: FakeEngine) ->
 def test_workflows_are_shown_with_file_group_and_health(cli: Cli, engine: FakeEngine) -> None:
     engine.answers["list_workflows"] = {
         "workflows": [
-            {"name": "send_email", "group": "mail", "health": SICK, "counts": {"later": 1, "ready": 1, "dead": 0, "unseen": 1},
+            {"name": "send_email", "group": "mail", "health": SICK, "counts": {"later": 1, "ready": 1, "unseen": 1},
              "file": "workflows/mail.py", "line": 7},
             {"name": "report", "group": "default", "health": "healthy", "counts": {},
              "file": "workflows/r.py", "line": 1},
@@ -163,9 +164,11 @@ def test_version_tells_the_engines_too(cli: Cli, engine: FakeEngine) -> None:
 def checked(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """What the host's check says, in place of booting anything."""
     found: dict[str, Any] = {"problems": [], "groups": [{"group": "default", "workflows": ["a", "b"]}]}
-    module = types.ModuleType("tako.host.check")
-    module.check = lambda config: found  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "tako.host.check", module)
+
+    async def check_groups(config: Config, variables: dict[str, str]) -> dict[str, Any]:
+        return found
+
+    monkeypatch.setattr(check, "check_groups", check_groups)
     return found
 
 

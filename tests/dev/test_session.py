@@ -115,6 +115,17 @@ def test_the_same_problem_again_is_not_shown_again_but_a_new_one_of_the_file_is(
     assert one.screen() == ["┌─ ✘ cannot be imported", "│ first", "└─", "┌─ ✘ cannot be imported", "│ second", "└─"]
 
 
+def test_the_same_failure_with_another_duration_is_no_news(stage: Callable[..., Stage]) -> None:
+    plain, terminal = stage("plain"), stage("terminal")
+
+    for one in (plain, terminal):
+        one.session.problem(KEY, "exited after 84ms", TRACEBACK)
+        one.session.problem(KEY, "exited after 45ms", TRACEBACK)
+
+    assert plain.text().count("No module named") == 1
+    assert "exited after 45ms" in terminal.screen()[0]
+
+
 def test_a_box_that_does_not_fit_is_printed_whole_in_the_stream_once(stage: Callable[..., Stage]) -> None:
     one = stage("terminal", rows=15)
     body = "\n".join(f"frame {number}" for number in range(40))

@@ -50,7 +50,12 @@ def test_the_group_is_named_unless_it_is_the_default_one() -> None:
 
 def test_fields_follow_the_message() -> None:
     shown = render(
-        line("worker exited", level="error", scope="tako", fields={"code": 1, "why": "no module", "ok": True})
+        line(
+            "worker exited",
+            level="error",
+            scope="tako",
+            fields={"code": 1, "why": "no module", "ok": True, "crash": True},
+        )
     )
 
     assert shown == '14:02:11 ERROR tako     worker exited code=1 why="no module" ok=true'

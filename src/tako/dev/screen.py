@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import math
 import re
+import textwrap
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from tako.logs.render import clean, clean_lines, paint
 from tako.logs.width import cells, cut
@@ -46,6 +47,7 @@ class Problem:
 
 def header(info: Header, *, columns: int, colour: bool) -> list[str]:
     """The header: a name, then a labelled row for each kind of thing there is."""
+    info = replace(info, notes=tuple(clean(note) for note in info.notes))
     rows = [
         ("app", info.urls),
         ("dashboard", (info.dashboard,) if info.dashboard else ()),
@@ -57,7 +59,7 @@ def header(info: Header, *, columns: int, colour: bool) -> list[str]:
     for label, items in rows:
         if items:
             lines += _row(label, items, columns=columns, colour=colour)
-    lines += [f"  {_paint(line, DIM, colour)}" for note in info.notes for line in wrap(clean(note), columns - 3)]
+    lines += [f"  {_paint(line, DIM, colour)}" for note in info.notes for line in textwrap.wrap(note, columns - 3)]
     if info.keys:
         lines += ["", f"  {_paint('Keys: ' + ', '.join(info.keys), DIM, colour)}"]
     return [*lines, ""]

@@ -25,6 +25,7 @@ from tako.logs import render
 from tako.logs.redact import Redact, keep, redacted
 from tako.protocol.messages import LogLine
 
+WIDE = 10_000  # without a terminal nothing is wrapped
 Mode = Literal["terminal", "plain", "json"]
 
 
@@ -76,7 +77,7 @@ class Session:
             return
         if self._keyboard is not None and not info.keys:
             info = Header(**{**asdict(info), "keys": tuple(f"{key} {bound.what}" for key, bound in self._keys.items())})
-        columns = self._size()[0] if self.mode == "terminal" else 100
+        columns = self._size()[0] if self.mode == "terminal" else WIDE
         self._printer.print(screen.header(info, columns=columns, colour=self._colour))
 
     def line(self, line: LogLine) -> None:
@@ -92,17 +93,17 @@ class Session:
         The same problem again is not shown again; another one under the same key takes its place.
         """
         problem = Problem(key, self._redact(title), self._redact(body))
-        if problem in self._problems:
+        before = next((other for other in self._problems if other.key == key), None)
+        if before == problem:
             return
         self._problems = (*(other for other in self._problems if other.key != key), problem)
         if self.mode == "json":
             self._event("problem", key=key, title=problem.title, body=problem.body)
         elif self.mode == "plain":
-            self._printer.print(screen.plain_box(problem))
+            # A retry that fails in the same way (only the milliseconds in the title differ) is no news.
+            self._printer.print([] if before and before.body == problem.body else screen.plain_box(problem))
         else:
-            columns, rows = self._size()
-            is_whole = screen.fits(problem, columns=columns, rows=rows)
-            self._printer.print([] if is_whole else screen.box(problem, columns=columns - 1, colour=self._colour))
+            self._printer.print(self._whole(problem) if before is None or before.body != problem.body else [])
 
     def mended(self, key: str, *, then: str = "the next enqueue is accepted") -> bool:
         """Say that what was broken under this key works again; False, and nothing is said, when nothing was."""
@@ -165,6 +166,13 @@ class Session:
         if self._keyboard is not None:
             self._keyboard.take()
         self._printer.redraw()
+
+    def _whole(self, problem: Problem) -> list[str]:
+        """The problem for the stream, if it is too large to be pinned in full."""
+        columns, rows = self._size()
+        if screen.fits(problem, columns=columns, rows=rows):
+            return []
+        return screen.box(problem, columns=columns - 1, colour=self._colour)
 
     def _pinned(self, columns: int, rows: int) -> Sequence[str]:
         if self.mode != "terminal":

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import importlib
 from typing import Any
 
 from tako.cli.context import Context
@@ -16,11 +15,15 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(context: Context, args: argparse.Namespace) -> int:
     """Exit 0 when everything starts, 1 when anything does not. Needs no engine and stores nothing."""
-    from tako.config import load
+    import asyncio
+
+    from tako.config import dotenv, load
+    from tako.host import check
 
     config = load.load(context.app_folder())
     context.output.doing(f"Checking {config.name}…")
-    found: dict[str, Any] = importlib.import_module("tako.host.check").check(config)
+    variables = {**config.variables("development"), **dotenv.load(config.root).variables}
+    found = asyncio.run(check.check_groups(config, variables))
     problems = found["problems"]
     if context.output.json:
         context.output.document(found)

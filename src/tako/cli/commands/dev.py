@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import importlib
 
 from tako.cli.context import Context
 
@@ -20,6 +19,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(context: Context, args: argparse.Namespace) -> int:
     """Run until Ctrl-C."""
+    from tako.dev import engine
     from tako.dev.options import DevOptions
 
     options = DevOptions(
@@ -29,9 +29,7 @@ def run(context: Context, args: argparse.Namespace) -> int:
         json=context.output.json,
         plain=args.plain,
     )
-    engine = importlib.import_module("tako.dev.engine")
-    exit_code: int = engine.run(context.folder, options)
-    return exit_code
+    return engine.run(context.folder, options)
 
 
 def _port(text: str) -> int:

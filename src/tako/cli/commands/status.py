@@ -63,8 +63,8 @@ def _group(output: Output, health: dict[str, Any], *, now_ms: int) -> None:
     facts = [
         _count(len(workers), "worker", "workers") if workers else "no worker (scaled to zero)",
         f"{in_flight} in flight" if in_flight else "",
-        f"{health['held']} enqueues held" if health.get("held") else "",
-        f"{health['failures']} failed starts" if health.get("failures") else "",
+        _count(health["held"], "enqueue held", "enqueues held") if health.get("held") else "",
+        _count(health["failures"], "failed start", "failed starts") if health.get("failures") else "",
     ]
     state = health.get("state", "")
     if health.get("failing"):

@@ -7,7 +7,6 @@ from typing import Any
 
 from tako.cli.context import Context
 
-
 LANES = ("later", "ready", "solo")
 
 
@@ -31,7 +30,7 @@ def run(context: Context, args: argparse.Namespace) -> int:
             info.get("group", ""),
             _health(info.get("health")),
             _counts(info.get("counts") or {}),
-            f"{info.get('file', '')}:{info.get('line', '')}".rstrip(":"),
+            f"{info['file']}:{info['line']}" if info.get("file") else "",
         ]
         for info in found["workflows"]
     ]
