@@ -15,6 +15,7 @@ import uvloop
 from tako.config import dotenv, load
 from tako.config.model import DEVELOPMENT, Config
 from tako.dev import watch
+from tako.dev.boots import BootLines
 from tako.dev.interrupts import Interrupts
 from tako.dev.keyboard import Key
 from tako.dev.options import DevOptions
@@ -62,7 +63,8 @@ class Dev:
             as_json=options.json, plain=options.plain, redact=lambda text: self._redact(text)
         )
         self._files: LogFiles | None = None
-        self._hub = Hub(redact=lambda text: self._redact(text), sinks=(self._keep_line,))
+        self._boots = BootLines(show=self.session.line, is_booting=self._is_booting)
+        self._hub = Hub(redact=lambda text: self._redact(text), sinks=(self._keep_line, self._boots.line))
         self.host = AppHost(
             config,
             hub=self._hub,
@@ -90,7 +92,6 @@ class Dev:
         await self.host.start()
         try:
             self._files = LogFiles(self.host.places.logs)
-            showing = loop.create_task(self._show_lines())
             try:
                 if self.web is not None:
                     await self.web.start()
@@ -100,7 +101,6 @@ class Dev:
             finally:
                 await self._stop_in_order()
                 self._hub.close()
-                await showing
                 self._files.close()
         finally:
             await self.host.stop()
@@ -164,10 +164,9 @@ class Dev:
         if self._files is not None:
             self._files.write(line)
 
-    async def _show_lines(self) -> None:
-        with self._hub.subscribe() as lines:
-            async for line in lines:
-                self.session.line(line)
+    def _is_booting(self, pid: int) -> bool:
+        workers = (worker for pool in self.host.groups.pools.values() for worker in pool.snapshot()["workers"])
+        return any(worker["pid"] == pid and worker["state"] == "booting" for worker in workers)
 
     def _keys(self) -> dict[str, Key]:
         return {
@@ -184,9 +183,11 @@ class Dev:
         key = f'group "{group}"'
         if health["failures"] and health["state"] in ("cooldown", "probing", "degraded"):
             body = "\n".join(health["stderr_tail"]) or health["traceback_tail"] or ""
+            self._boots.drop(group)
             self.session.problem(key, f"{health['reason']}", body)
         elif health["state"] == "healthy":
             self.session.mended(key)
+        self._boots.settle()
 
     # --- saved files ------------------------------------------------------------------------------------------------
 
