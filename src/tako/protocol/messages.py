@@ -57,6 +57,8 @@ class NewRun(TypedDict):
     run_at_ms: NotRequired[int]
     delay_ms: NotRequired[int]
     key: NotRequired[str]
+    concurrency_key: NotRequired[str]  # the workflow's templates, rendered from the arguments
+    rate_key: NotRequired[str]
     on_duplicate: NotRequired[Literal["return", "raise"]]
     priority: NotRequired[int]
     retries: NotRequired[int]

@@ -3,7 +3,7 @@
 The worker, `run_inline` and `tako.testing` each have a Runner. `runner.py` says what it is given.
 """
 
-# ruff: noqa: D102, D103, F811  (overloads: `overload` is not that of typing at run time)
+# ruff: noqa: D102, F811  (overloads: `overload` is not that of typing at run time)
 from __future__ import annotations
 
 from tako.sdk import options
@@ -100,7 +100,7 @@ class Context(_Base):
     def step(
         self,
         name: str,
-        fn: Callable[[Unpack[Ts]], Any],
+        fn: Callable[[*Ts], Any],
         *args: *Ts,
         retries: int | Retry = 0,
         timeout: Duration | None = None,
@@ -111,7 +111,7 @@ class Context(_Base):
     def step(
         self,
         name: str,
-        fn: Callable[[Unpack[Ts]], T],
+        fn: Callable[[*Ts], T],
         *args: *Ts,
         retries: int | Retry = 0,
         timeout: Duration | None = None,
@@ -231,7 +231,7 @@ class AsyncContext(_Base):
     def step(
         self,
         name: str,
-        fn: Callable[[Unpack[Ts]], Any],
+        fn: Callable[[*Ts], Any],
         *args: *Ts,
         retries: int | Retry = 0,
         timeout: Duration | None = None,
@@ -242,7 +242,7 @@ class AsyncContext(_Base):
     def step(
         self,
         name: str,
-        fn: Callable[[Unpack[Ts]], Awaitable[T]],
+        fn: Callable[[*Ts], Awaitable[T]],
         *args: *Ts,
         retries: int | Retry = 0,
         timeout: Duration | None = None,
@@ -253,7 +253,7 @@ class AsyncContext(_Base):
     def step(
         self,
         name: str,
-        fn: Callable[[Unpack[Ts]], T],
+        fn: Callable[[*Ts], T],
         *args: *Ts,
         retries: int | Retry = 0,
         timeout: Duration | None = None,

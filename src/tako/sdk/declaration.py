@@ -1,5 +1,7 @@
 """The options of @workflow: read, checked at import with file and line, and told to the registry."""
 
+from binascii import crc32
+
 from tako.errors import DefinitionError, PayloadError
 from tako.sdk import options
 from tako.sdk.enqueueing import one_of
@@ -166,7 +168,7 @@ def info(found: Declaration) -> "WorkflowInfo":
         "file": found.file,
         "line": found.line,
         "parameters": parameters,
-        "signature": _digest(found, parameters),
+        "signature": digest(found),
         "retries": found.retry.retries,
         "timeout_ms": found.timeout_ms,
         "key": found.key,
@@ -197,11 +199,13 @@ def _defaults(signature: Signature) -> "dict[str, Any]":
     return found
 
 
-def _digest(found: Declaration, parameters: "list[Parameter]") -> str:
-    from zlib import crc32
-
-    text = repr([found.name, found.key, [(one["name"], one["type"], one["required"]) for one in parameters]])
-    return f"{crc32(text.encode()):08x}{crc32(text[::-1].encode()):08x}"
+def digest(found: Declaration) -> str:
+    """What changes when arguments that were checked against this declaration may not fit another one."""
+    signature = found.signature
+    parts = [(name, signature.type_text(name), name in signature.required) for name in signature.names]
+    text = repr((found.name, found.key, parts)).encode()
+    # Not for safety, so no hash: `hashlib` would load OpenSSL.
+    return f"{crc32(text):08x}{crc32(text[::-1]):08x}"
 
 
 def _place(fn: "Any") -> tuple[str, int]:

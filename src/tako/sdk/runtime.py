@@ -11,27 +11,9 @@ from tako.protocol import env, envelope
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-    from typing import Any, Protocol
+    from typing import Any
 
-    from tako.protocol.messages import Enqueued, NewRun
-
-    class Engine(Protocol):
-        """What the SDK needs of an engine: `rpc.client.Client`, or that of `tako.testing`."""
-
-        def enqueue(self, runs: Sequence[NewRun], *, deadline_s: float, immediate: bool = False) -> list[Enqueued]:
-            """Store runs in one transaction."""
-
-        async def aenqueue(
-            self, runs: Sequence[NewRun], *, deadline_s: float, immediate: bool = False
-        ) -> list[Enqueued]:
-            """The same, awaited."""
-
-        def call(self, command: str, fields: Mapping[str, Any], *, deadline_s: float) -> Any:
-            """Any other command; what its reply carries."""
-
-        async def acall(self, command: str, fields: Mapping[str, Any], *, deadline_s: float) -> Any:
-            """The same, awaited."""
+    from tako.sdk.engine import Engine
 
 
 WAYS_IN = "`tako dev`, or as `tako run -- COMMAND`; in tests use `tako.testing`"
@@ -58,10 +40,10 @@ def _connect() -> "Engine":
     global _engine
     found = environment()
     _look_for_envelope()
-    from tako.rpc.client import Client
+    from tako.sdk.engine import RemoteEngine
 
-    _engine = Client(found.socket, found.app, _token or "")
-    return _engine
+    _engine = engine = RemoteEngine(found.socket, found.app, _token)
+    return engine
 
 
 def environment() -> env.ProcessEnvironment:

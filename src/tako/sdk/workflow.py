@@ -4,7 +4,7 @@ A workflow is imported by apps that only enqueue and by workers that only run, s
 (with file and line) and everything that costs is done at first use: annotations are compiled by the first enqueue.
 """
 
-# ruff: noqa: D102, D103, F811  (overloads: `overload` is not that of typing at run time)
+# ruff: noqa: D103, F811  (overloads: `overload` is not that of typing at run time)
 from __future__ import annotations
 
 from tako.errors import DefinitionError
@@ -108,6 +108,7 @@ class Workflow(Generic[P, R]):
         self.strict = declared.strict
         self.signals = declared.signals
         self.options = declared
+        self.digest = declaration.digest(declared)
         self.__name__ = getattr(fn, "__name__", self.name)
         self.__qualname__ = getattr(fn, "__qualname__", self.name)
         self.__module__ = getattr(fn, "__module__", "")
@@ -262,6 +263,7 @@ def new_run(
         "id": uuid7(),
         "workflow": workflow.name,
         "payload_json": checked(dumps(values), what=f"arguments of {workflow.name}"),
+        "signature": workflow.digest,
     }
     for field, template in workflow.options.templates:
         run[field] = template.render(values)
