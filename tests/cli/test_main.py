@@ -145,3 +145,24 @@ def test_python_m_tako_is_the_command(tmp_path: Path) -> None:
     done = subprocess.run([sys.executable, "-m", "tako", "--help"], cwd=tmp_path, capture_output=True, check=True)
 
     assert b"Usage: tako COMMAND" in done.stdout
+
+
+def test_output_that_cannot_be_written_is_a_failure_and_no_traceback(tmp_path: Path, engine: FakeEngine) -> None:
+    engine.answers["list_runs"] = {"runs": [run_info()], "next": None}
+
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [TAKO, "runs", "list"], cwd=tmp_path, stdout=full, stderr=subprocess.PIPE, text=True, check=False
+        )
+
+    assert done.returncode == 1
+    assert done.stderr == "✘ tako runs was stopped by the system: No space left on device.\n"
+
+
+def test_without_any_stream_a_command_still_does_its_work(tmp_path: Path, engine: FakeEngine) -> None:
+    engine.answers["ack"] = {"count": 1}
+
+    done = subprocess.run(["/bin/sh", "-c", f"exec {TAKO} runs ack --all <&- >&- 2>&-"], cwd=tmp_path, check=False)
+
+    assert done.returncode == 0
+    assert engine.asked("ack") == [{"all": True}]

@@ -29,7 +29,9 @@ class Unreported(Exception):
 def guarded(run: Callable[[], int], *, command: str, output: Output) -> int:
     """Run a command and turn every way it can end into an exit code, and what must be said into words."""
     try:
-        return run()
+        exit_code = run()
+        flush(output)
+        return exit_code
     except Unreported as done:
         return done.exit_code
     except UsageError as error:
@@ -52,15 +54,28 @@ def guarded(run: Callable[[], int], *, command: str, output: Output) -> int:
 
 
 @contextlib.contextmanager
-def quiet_when_nobody_reads() -> Iterator[None]:
-    """`tako logs | head` ends without a word: the reader left, which is its right."""
+def output_that_ends() -> Iterator[None]:
+    """`tako logs | head` ends without a word: the reader left, which is its right. A full disk is told by `guarded`."""
     try:
         yield
-        sys.stdout.flush()
     except BrokenPipeError:
-        # Python flushes stdout once more on its way out and would complain there.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _forget_stdout()
         raise SystemExit(DONE) from None
+
+
+def flush(output: Output) -> None:
+    """Write what Python still holds of the output. Raises OSError: it cannot be written."""
+    try:
+        output.flush()
+    except OSError:
+        _forget_stdout()
+        raise
+
+
+def _forget_stdout() -> None:
+    """Python flushes stdout once more on its way out, and would complain there of what was told already."""
+    with contextlib.suppress(OSError, ValueError, AttributeError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _refuse(error: TakoError, output: Output, exit_code: int) -> int:

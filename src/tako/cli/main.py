@@ -51,7 +51,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     from tako.cli.output import Output
 
     output = Output.of_this_process(json="--json" in _before_dashes(rest))
-    with errors.quiet_when_nobody_reads():
+    with errors.output_that_ends():
         return errors.guarded(lambda: _command(name, rest, output), command=f"tako {name}", output=output)
 
 

@@ -33,9 +33,9 @@ class Output:
     def __init__(
         self,
         *,
-        stdout: TextIO,
-        stderr: TextIO,
-        stdin: TextIO,
+        stdout: TextIO | None,
+        stderr: TextIO | None,
+        stdin: TextIO | None,
         environ: Mapping[str, str],
         json: bool = False,
     ) -> None:
@@ -50,7 +50,10 @@ class Output:
 
     @classmethod
     def of_this_process(cls, *, json: bool) -> Output:
-        """The process's own streams; what they cannot encode is escaped instead of raising in the middle of a page."""
+        """The process's own streams; what they cannot encode is escaped instead of raising in the middle of a page.
+
+        A stream is None when whoever started us has closed it.
+        """
         for stream in (sys.stdout, sys.stderr):
             if hasattr(stream, "reconfigure"):
                 stream.reconfigure(errors="backslashreplace")
@@ -101,6 +104,11 @@ class Output:
         text = json_module.dumps(value, ensure_ascii=False, separators=(",", ":"))
         print(text, file=self.stdout, flush=True)
 
+    def flush(self) -> None:
+        """Let what was printed be seen now: between the lines of a stream."""
+        if self.stdout is not None:
+            self.stdout.flush()
+
     def shown(self, text: str, code: str = "") -> str:
         """The text for stdout, coloured if it shows colours; with no `code`, in the colour of the status it names."""
         code = code or STATUS_COLOURS.get(text, "")
@@ -121,13 +129,18 @@ class Output:
             last = cut(last, max(shutil.get_terminal_size().columns - sum(widths[:-1]) - 2 * len(front), 8))
         return "  ".join([*parts, paint_cell(last)]).rstrip()
 
-    # --- questions ---
+    # --- questions and input ---
 
     def ask(self, question: str) -> bool:
         """Ask for a yes. Only when `can_ask`."""
         assert self.can_ask, "a question without a terminal"
         print(f"{question} [y/N] ", end="", file=self.stderr, flush=True)
+        assert self.stdin is not None
         return self.stdin.readline().strip().lower() in ("y", "yes")
+
+    def read(self) -> str:
+        """All of stdin."""
+        return self.stdin.read() if self.stdin is not None else ""
 
 
 def _is_terminal(stream: TextIO | Any) -> bool:

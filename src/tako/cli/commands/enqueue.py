@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 from typing import Any
 
 from tako.cli import arguments, follow, moments, run_page, values
@@ -57,7 +56,7 @@ def run(context: Context, args: argparse.Namespace) -> int:
     given = arguments.key_values(args.arguments)
     options = _options(args)
     engine = context.engine()
-    payload = _payload_of(args.payload) if args.payload is not None else _typed(engine, args.name, given)
+    payload = _payload_of(context, args.payload) if args.payload is not None else _typed(engine, args.name, given)
     run_id = ids.uuid7()
     new = {"id": run_id, "workflow": args.name, "payload_json": json.dumps(payload, ensure_ascii=False), **options}
     if not args.wait:
@@ -80,9 +79,9 @@ def _options(args: argparse.Namespace) -> dict[str, Any]:
     return options
 
 
-def _payload_of(text: str) -> dict[str, Any]:
+def _payload_of(context: Context, text: str) -> dict[str, Any]:
     if text == "-":
-        text = sys.stdin.read()
+        text = context.output.read()
     try:
         payload = json.loads(text, parse_constant=_refuse_constant)
     except ValueError as error:

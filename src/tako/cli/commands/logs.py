@@ -62,7 +62,7 @@ def _follow(context: Context, args: argparse.Namespace, *, since_ms: int, limit:
                 output.json_line(line)
             else:
                 output.result(render.render(line, colour=output.colour_out))
-                output.stdout.flush()
+                output.flush()
     output.say("The engine has stopped; there are no more lines.")
     return 0
 
@@ -72,6 +72,8 @@ def _from_files(context: Context, args: argparse.Namespace, *, since_ms: int, li
     from tako.logs import files
     from tako.logs.filters import Filter
 
+    if args.run is not None and not run_ids.WHOLE.fullmatch(args.run):
+        raise UsageError(f"{args.run} cannot be completed while no engine runs.", cure="Give the run's whole id.")
     folder = context.app_folder() / ".tako" / "logs"
     if not folder.is_dir():
         raise why

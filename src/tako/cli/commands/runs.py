@@ -257,7 +257,7 @@ def _tail(context: Context, args: argparse.Namespace) -> int:
             status = output.shown(found["status"])
             stamp = clock(event.get("ts_ms") or context.now_ms())
             output.result(f"{stamp} {clean(found['workflow'])} {short_id(found['id'])} {status} {error}".rstrip())
-            output.stdout.flush()
+            output.flush()
     output.say("The engine has stopped.")
     return DONE
 

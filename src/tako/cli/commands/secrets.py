@@ -57,7 +57,7 @@ def _read_value(context: Context, name: str) -> str:
 
         return getpass(f"Value of {name} (not shown): ", stream=context.output.stderr)
     # The newline that `echo` and most editors put at the end is not part of a secret.
-    return context.output.stdin.read().removesuffix("\n").removesuffix("\r")
+    return context.output.read().removesuffix("\n").removesuffix("\r")
 
 
 def _remove(context: Context, args: argparse.Namespace, path: Path) -> int:
