@@ -146,7 +146,7 @@ def vmstat(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The kernel's count, as a file of ours."""
     path = tmp_path / "vmstat"
     path.write_text("pgfault 7\noom_kill 4\n")
-    monkeypatch.setattr(oom, "counters", lambda: (path,))
+    monkeypatch.setattr(oom, "counters", lambda **_: (path,))
     return path
 
 
@@ -198,7 +198,8 @@ def test_the_count_is_read_from_the_cgroup_of_version_1_and_2(tmp_path: Path, me
     sources = oom.counters(own=tmp_path / "cgroup", cgroups=tmp_path, vmstat=tmp_path / "vmstat")
 
     before = oom.Evidence.now(sources=sources)
-    assert (before.source, before.count, before.has_risen()) == (source, 2, False)
+    assert before.counts == {source: 2, tmp_path / "vmstat": 90}
+    assert not before.has_risen()
     source.write_text("oom_kill 3\n")
 
     assert before.has_risen()
@@ -211,6 +212,18 @@ def test_where_no_cgroup_can_be_read_the_machines_count_is_used(tmp_path: Path) 
     (tmp_path / "vmstat").write_text("oom_kill 91\n")
 
     assert before.has_risen()
+
+
+def test_each_kill_counts_in_a_cgroup_that_the_process_was_put_into_later(tmp_path: Path) -> None:
+    ours, its = tmp_path / "ours", tmp_path / "its"
+    ours.write_text("oom_kill 7\n")
+    its.write_text("oom_kill 0\n")
+    before = oom.Evidence.now(sources=(ours,))
+
+    assert not before.has_risen(sources=(its, ours))
+    its.write_text("oom_kill 1\n")
+
+    assert before.has_risen(sources=(its, ours))
 
 
 def test_a_count_that_cannot_be_read_is_no_evidence(tmp_path: Path) -> None:

@@ -30,7 +30,7 @@ from tako.supervisor.states import (
 from tako.supervisor.turn import HELD_LIMIT, Turn
 
 DEPTH = int(os.environ.get("TAKO_WALK_DEPTH", "3"))
-HISTORIES = int(os.environ.get("TAKO_WALK_HISTORIES", "2000"))
+HISTORIES = int(os.environ.get("TAKO_WALK_HISTORIES", "1000"))
 
 ENDS = (
     Exit(1, None, 84),

@@ -1,6 +1,6 @@
 """The pool with real processes: what it starts, how it hears of an end, what it leaves behind."""
 
-# ruff: noqa: ASYNC240 -- a test's loop has nobody else to wait for
+# ruff: noqa: ASYNC222, ASYNC240 -- a test's loop has nobody else to wait for
 
 from __future__ import annotations
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -42,6 +43,7 @@ class Child:
         self._exit: asyncio.Future[Exit] = self._loop.create_future()
         self._ours: set[int] = set()  # the signals that we sent
         self._memory = oom.Evidence.now()
+        self._our_maxrss = 0 if adopted else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         self._watch()
 
     @classmethod
@@ -103,24 +105,17 @@ class Child:
         # What it leaves behind would go on with work that its successor is about to begin again. Before the wait, since
         # a zombie still owns its number; that of an adopted process is reserved while its group has a member.
         _signal_group(self.pid, signal.SIGKILL)
+        out_of_memory = signal.SIGKILL not in self._ours and self._memory.has_risen(sources=oom.counters_of(self.pid))
         try:
             _, status, usage = os.wait4(self.pid, 0)
         except ChildProcessError:
             self._exit.set_result(Exit(code=None, signal=None, ran_ms=self._ran_ms()))
             return
-        self._settle(status, usage.ru_maxrss)
-
-    def _settle(self, status: int, maxrss: int) -> None:
         code, name = _decode(status)
-        killed = name == "SIGKILL" and signal.SIGKILL not in self._ours
-        exit_ = Exit(
-            code=code,
-            signal=name,
-            ran_ms=self._ran_ms(),
-            peak_rss_bytes=maxrss * _BYTES_PER_MAXRSS,
-            oom=killed and self._memory.has_risen(),
-        )
-        self._exit.set_result(exit_)
+        # Linux counts the memory of whoever spawned it as its own until exec: up to that, its peak cannot be known.
+        peak = usage.ru_maxrss * _BYTES_PER_MAXRSS if usage.ru_maxrss > self._our_maxrss else None
+        is_oom = name == "SIGKILL" and out_of_memory
+        self._exit.set_result(Exit(code=code, signal=name, ran_ms=self._ran_ms(), peak_rss_bytes=peak, oom=is_oom))
 
     def _ran_ms(self) -> int:
         return round((time.monotonic() - self._began) * 1000)

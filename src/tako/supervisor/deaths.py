@@ -20,7 +20,7 @@ QUICK_S = 1.0  # a worker that was ready for less than this died young
 def row_7(turn: Turn, event: events.Exited) -> None:
     """Cold exit: COOLDOWN(n+1) when nobody serves, with row 7b DEGRADED(n+1) when somebody does."""
     slot = _gone(turn, event, counted=True)
-    turn.fail(_cold_failure(turn, slot, event))
+    turn.fail(_cold_failure(turn, slot, event), worker_id=slot.id)
 
 
 def row_7c(turn: Turn, event: events.Exited) -> None:
@@ -58,7 +58,7 @@ def row_10(turn: Turn, event: events.Exited) -> None:
     last = _warm_words(turn, slot, event).removeprefix("worker ")
     words = exits.crash_loop_words(len(_recent(turn)) + 1, window_s=WARM_WINDOW_S, last=last)
     turn.change(warm_exits=(), quick_exits=())
-    turn.fail(turn.failure_of(event.exit, words, _kind(event), event))
+    turn.fail(turn.failure_of(event.exit, words, _kind(event), event), worker_id=slot.id)
 
 
 def row_20(turn: Turn, event: events.Exited) -> None:

@@ -15,15 +15,17 @@ Two rules that no row states alone:
 
 from __future__ import annotations
 
-import random
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tako.supervisor import deaths, events, rows
 from tako.supervisor.rows import slot_of
 from tako.supervisor.states import GroupConfig, GroupState, Health, Now, Phase
 from tako.supervisor.turn import Turn
+
+if TYPE_CHECKING:
+    import random
 
 
 def step(

@@ -1,8 +1,8 @@
 """Whether the kernel killed something for want of memory: the evidence behind the words "out of memory".
 
 SIGKILL alone proves nothing, since anybody may send it. The kernel counts its own kills per cgroup (`memory.events` in
-version 2, `memory.oom_control` in version 1) and for the machine (`/proc/vmstat`). The cgroup's count is preferred,
-because it covers our processes only; the machine's is for where the cgroup's files cannot be read.
+version 2, `memory.oom_control` in version 1) and for the whole machine (`/proc/vmstat`); a count that rose while the
+process lived is evidence. A process may be put into a cgroup of its own after its start: there each kill counts.
 """
 
 from __future__ import annotations
@@ -17,30 +17,32 @@ _VMSTAT = Path("/proc/vmstat")
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """The kernel's count of OOM kills at one moment, and where it was read. No count is no evidence."""
+    """The kernel's counts of OOM kills at one moment, by the file that has them. No count is no evidence."""
 
-    source: Path | None
-    count: int
+    counts: dict[Path, int]
 
     @classmethod
     def now(cls, *, sources: tuple[Path, ...] | None = None) -> Evidence:
-        """Read the count from the first of `sources` (default: this machine's) that has one."""
-        for source in counters() if sources is None else sources:
-            count = _read(source)
-            if count is not None:
-                return cls(source, count)
-        return cls(None, 0)
+        """Read the counts of `sources` (default: those of this process)."""
+        found = {source: _read(source) for source in (counters() if sources is None else sources)}
+        return cls({source: count for source, count in found.items() if count is not None})
 
-    def has_risen(self) -> bool:
-        """Whether the kernel has killed something for want of memory since."""
-        if self.source is None:
-            return False
-        count = _read(self.source)
-        return count is not None and count > self.count
+    def has_risen(self, *, sources: tuple[Path, ...] = ()) -> bool:
+        """Whether the kernel has killed something since. `sources` are those of the process in question."""
+        return any((_read(source) or 0) > self.counts.get(source, 0) for source in {*self.counts, *sources})
+
+
+def counters_of(pid: int) -> tuple[Path, ...]:
+    """The files that count OOM kills around this process, which may be a zombie but not reaped.
+
+    Of a zombie, version 1 of cgroups names the root only, whose count is of no use.
+    """
+    roots = (_CGROUPS / "memory" / "memory.oom_control", _CGROUPS / "memory.events", _VMSTAT)
+    return tuple(source for source in counters(own=Path(f"/proc/{pid}/cgroup")) if source not in roots)
 
 
 def counters(*, own: Path = _SELF, cgroups: Path = _CGROUPS, vmstat: Path = _VMSTAT) -> tuple[Path, ...]:
-    """The files that count OOM kills of this process's group and its children, the most telling first."""
+    """The files that count OOM kills in the cgroup that `own` names, and on the machine."""
     try:
         lines = own.read_text().splitlines()
     except OSError:
@@ -52,8 +54,6 @@ def counters(*, own: Path = _SELF, cgroups: Path = _CGROUPS, vmstat: Path = _VMS
             found.append(cgroups / path.lstrip("/") / "memory.events")
         elif "memory" in controllers.split(","):
             found.append(cgroups / "memory" / path.lstrip("/") / "memory.oom_control")
-            # In a container the path may be the host's, while what is mounted begins at our own group.
-            found.append(cgroups / "memory" / "memory.oom_control")
     return (*found, vmstat)
 
 

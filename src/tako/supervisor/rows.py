@@ -118,7 +118,8 @@ def row_3(turn: Turn, event: events.SpawnError) -> None:
             kind=ExitKind.SPAWN_ERROR,
             at_ms=turn.now.unix_ms,
             release=turn.config.release,
-        )
+        ),
+        worker_id=event.worker_id,
     )
 
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-import random
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from tako.supervisor import events, states
 from tako.supervisor.exits import Exit, ExitKind
 from tako.supervisor.states import Failure, GroupConfig, GroupState, Health, Now, Phase, Slot, Why
+
+if TYPE_CHECKING:
+    import random
 
 HELD_LIMIT = 64
 HELD_S = 4.0
@@ -130,7 +133,7 @@ class Turn:
 
     # --- failures ---------------------------------------------------------------------------------------------------
 
-    def fail(self, failure: Failure) -> None:
+    def fail(self, failure: Failure, *, worker_id: str) -> None:
         """Count a failed start: COOLDOWN if nobody serves, else DEGRADED. Rows 3, 7, 7b and 10."""
         failures = self.state.failures + 1
         known = failure.is_like(self.state.failure)
@@ -151,34 +154,35 @@ class Turn:
             self.accept_held()
         else:
             self.reject_held(events.Refusal.UNHEALTHY)
-        self._tell_failure(failure, known=known, delay_s=delay_s)
+        self._tell_failure(failure, worker_id, known=known, delay_s=delay_s)
 
     def delay_s(self, failures: int) -> float:
         """The pause after this many failed starts in a row: 1, 2, 4 … 60 s, ±10 %."""
         exact = min(MAX_DELAY_S, 2.0 ** min(failures - 1, 30))
         return exact * self.rng.uniform(1 - JITTER, 1 + JITTER)
 
-    def _tell_failure(self, failure: Failure, *, known: bool, delay_s: float) -> None:
+    def _tell_failure(self, failure: Failure, worker_id: str, *, known: bool, delay_s: float) -> None:
         failures = self.state.failures
         if failures >= states.FAILING_FROM:
             if _is_doubling(failures):
-                self._tell_failing(failure)
+                self._tell_failing(failure, worker_id)
             return
         starts = "1 failed start" if failures == 1 else f"{failures} failed starts"
         refused = "other workers serve on" if self.state.serving() else "enqueues are refused until then"
         message = f"{failure.words} ({starts}), next start in {delay_s:.0f}s; {refused}"
         if known:  # the same output again would only fill the log
-            self.log("warning", message, failures=failures)
+            self.log("warning", message, failures=failures, worker_id=worker_id)
             return
-        self.log("error", message, failures=failures, traceback_tail=failure.traceback_tail,
+        self.log("error", message, failures=failures, worker_id=worker_id, traceback_tail=failure.traceback_tail,
                  stderr_tail=list(failure.stderr_tail[-20:]))  # fmt: skip
 
-    def _tell_failing(self, failure: Failure) -> None:
+    def _tell_failing(self, failure: Failure, worker_id: str) -> None:
         self.log(
             "error",
             f'group "{self.config.group}" is failing: {self.state.failures} failed starts in a row, '
             f"tried again every {MAX_DELAY_S:.0f}s; last: {failure.words}",
             failures=self.state.failures,
+            worker_id=worker_id,
             since_ms=self.state.since_ms,
             traceback_tail=failure.traceback_tail,
             stderr_tail=list(failure.stderr_tail[-20:]),
