@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from tako.sdk.handles import Run
     from tako.sdk.options import Duration, Retry
     from tako.sdk.runner import Logger, Runner
+    from tako.sdk.runner import StepOptions as StepOptions
     from tako.sdk.signals import Signal
     from tako.sdk.workflow import Workflow
 

@@ -139,3 +139,11 @@ def codec_for(annotation: "Any", scope: "Any" = None, *, what: str) -> Codec:
         return codec_of(annotation, scope)
     except Unsupported as error:
         raise PayloadError(f"{what}: {error}") from None
+
+
+def is_plain(value: object) -> bool:
+    """Whether decoding what was just encoded is sure to give this value back, so that it need not be done.
+
+    Numbers are not: an int that is annotated as a float comes back as one.
+    """
+    return value is None or type(value) is str or type(value) is bool
