@@ -13,6 +13,7 @@ from typing import Any, Protocol
 from tako.clock import Clock
 from tako.errors import EnqueueError, InvalidRequest, PayloadError
 from tako.host.registry import Registry, check_payload
+from tako.protocol import templates
 from tako.protocol.messages import Enqueued, NewRun
 
 MAX_PAYLOAD_BYTES = 1_048_576
@@ -122,7 +123,9 @@ class Admission:
         if info is None:
             return
         if new.get("signature") != info["signature"]:
-            check_payload(info, new["payload_json"])
+            payload = check_payload(info, new["payload_json"])
+            if (template := info.get("key")) and "key" not in new:
+                new["key"] = templates.render(templates.parse(template), payload)
         new.setdefault("retries", info["retries"])
 
 

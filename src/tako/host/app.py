@@ -19,7 +19,7 @@ from tako.engine import runs
 from tako.engine.dispatcher import Dispatcher
 from tako.engine.events import Ended, Event
 from tako.engine.writer import Writer
-from tako.errors import StoreUnavailable, TakoError, Unauthorized
+from tako.errors import StoreUnavailable, TakoError, Unauthorized, VersionMismatch
 from tako.host import lock, recovery, rescue
 from tako.host.admission import Admission
 from tako.host.code import Code
@@ -33,10 +33,13 @@ from tako.host.tokens import Tokens
 from tako.host.view import View
 from tako.host.watch import RunWatch
 from tako.logs.hub import Hub
-from tako.protocol import env
+from tako.protocol import PROTOCOL_VERSION, env
 from tako.protocol.messages import Enqueued, NewRun
 from tako.rpc.auth import Peer, Principal, Role
 from tako.rpc.server import Connection, Message, Server
+
+# Looking costs a stat a file, so a burst of enqueues shares one look.
+LOOK_AGAIN_S = 0.005
 
 
 class AppHost:
@@ -76,9 +79,10 @@ class AppHost:
         self.claimed_watch = RunWatch()
         self.stopped_watch = RunWatch()
         self.view = View(self)
-        self.code = Code(config.root, clock=self.clock, on_change=self._code_changed)
+        self.code = Code(config.root, on_change=self._code_changed)
         self._lock = lock.Lock(self.places.lock)
         self._tasks: set[asyncio.Task[Any]] = set()
+        self._looked_at = float("-inf")
 
     # --- life -------------------------------------------------------------------------------------------------------
 
@@ -97,6 +101,7 @@ class AppHost:
             self._lock.release()
             raise
         self._database = rescue.identity(self.places.database)
+        self._secrets_stamp = rescue.stamp(self.places.secrets)
         loop = asyncio.get_running_loop()
         self.writer = Writer(self.store, on_commit=self._on_commit, on_fatal=self._fatal, loop=loop)
         self.dispatcher = Dispatcher(self.writer, clock=self.clock, on_ready=self._on_ready)
@@ -181,9 +186,19 @@ class AppHost:
     def _submit_enqueue(self, news: Sequence[NewRun], deadline_mono_ms: int | None) -> asyncio.Future[list[Enqueued]]:
         return self.writer.submit(runs.enqueue, news, now_ms=self.clock.now_ms(), deadline_mono_ms=deadline_mono_ms)
 
+    def look_now(self) -> None:
+        """Something was changed by a command of ours: notice it at once."""
+        self._looked_at = float("-inf")
+        self._look()
+
     def _look(self) -> None:
-        """Before an enqueue: is the code known the code on disk, and the store where it was?"""
+        """Before an enqueue: are code and secrets known those on disk, and is the store where it was?"""
+        now = self.clock.monotonic()
+        if now - self._looked_at < LOOK_AGAIN_S:
+            return
+        self._looked_at = now
         self.code.look()
+        self._look_at_secrets()
         if rescue.identity(self.places.database) != self._database:
             self.in_background(self._rescue())
             raise StoreUnavailable(
@@ -191,6 +206,13 @@ class AppHost:
                 cure="See the engine's terminal for what became of it, and start the engine again.",
             )
         rescue.require_room(self.places.database)
+
+    def _look_at_secrets(self) -> None:
+        stamp = rescue.stamp(self.places.secrets)
+        if stamp != self._secrets_stamp:
+            self._secrets_stamp = stamp
+            self.groups.new_code()
+            self.on_code(["secrets"])
 
     async def _rescue(self) -> None:
         if self.admission.closed is None:
@@ -275,7 +297,13 @@ class AppHost:
         if app != self.config.name:
             shown = app[:100] if isinstance(app, str) else app
             raise Unauthorized(f"unknown app: {shown}")
-        if "token" in message:
+        if message.get("protocol", PROTOCOL_VERSION) != PROTOCOL_VERSION:
+            raise VersionMismatch(
+                f"this engine speaks protocol {PROTOCOL_VERSION}, the caller (tako {message.get('sdk')}) speaks "
+                f"{message['protocol']}",
+                cure="Install the same version of tako-py for the app and for the engine, and start both again.",
+            )
+        if message.get("token"):
             return self.tokens.principal(message["token"])
         # A v0 worker has no token: which one it is, its process group tells.
         worker_id = self.groups.worker_of_process(peer.pid)

@@ -8,22 +8,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from tako.clock import Clock
 from tako.discovery import fingerprint
 from tako.discovery import scan as scanning
-
-# Looking costs a stat a file, so a burst of enqueues shares one look.
-LOOK_AGAIN_S = 0.005
 
 
 class Code:
     """The code of one app. `on_change` hears which files differ, whenever code, lock file or environment do."""
 
-    def __init__(self, root: Path, *, clock: Clock, on_change: Callable[[list[str]], None]) -> None:
+    def __init__(self, root: Path, *, on_change: Callable[[list[str]], None]) -> None:
         self.root = root
-        self._clock = clock
         self._on_change = on_change
-        self._looked_at = float("-inf")
         self._python: Path | None = None
         self.scan = scanning.Scan()
         self._fingerprint: fingerprint.Fingerprint | None = None
@@ -35,11 +29,7 @@ class Code:
         self._fingerprint = fingerprint.take(self.root, python=self._python)
 
     def look(self) -> None:
-        """Notice a changed workflow file now. Cheap enough for every enqueue."""
-        now = self._clock.monotonic()
-        if now - self._looked_at < LOOK_AGAIN_S:
-            return
-        self._looked_at = now
+        """Notice a changed workflow file now: a stat a file."""
         if not self.scan.is_current(self.root):
             self.changed()
 

@@ -49,7 +49,8 @@ class Groups:
 
     def new_code(self) -> None:
         """Code, environment or settings changed: every group boots a probe, old workers drain (row 18)."""
-        self.arrange()
+        for group in self.arrange():
+            self._host.in_background(self.pools.pop(group).stop())
         for pool in self.pools.values():
             pool.new_code(self.config_of(pool.group))
 

@@ -43,6 +43,7 @@ def commands(host: AppHost) -> dict[str, Handler]:
         "subscribe": own.subscribe,
         "logs": own.logs,
         "backup": own.backup,
+        "reload": own.reload,
     }
 
 
@@ -214,6 +215,11 @@ class Commands:
     async def logs(self, connection: Connection, message: Message) -> Any:
         """Lines that were logged already."""
         return {"lines": self._host.view.recent_logs(message)}
+
+    def reload(self, connection: Connection, message: Message) -> Any:
+        """Look at code, settings and secrets now; what has changed takes effect."""
+        self._host.look_now()
+        return {}
 
     async def backup(self, connection: Connection, message: Message) -> Any:
         """A consistent copy of the store, made while it is in use."""

@@ -24,6 +24,15 @@ def identity(path: Path) -> Identity | None:
     return found.st_dev, found.st_ino
 
 
+def stamp(path: Path) -> tuple[int, int] | None:
+    """Modification time and size, None when there is no such file."""
+    try:
+        found = os.stat(path)  # noqa: PTH116  (on the way of every enqueue)
+    except OSError:
+        return None
+    return found.st_mtime_ns, found.st_size
+
+
 def rescue(store: Store, path: Path) -> StoreDamaged:
     """The file was deleted or replaced under us, but we have it open: write it back under its name, if that is free.
 

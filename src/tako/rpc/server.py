@@ -160,7 +160,7 @@ class Connection(asyncio.Protocol):
         try:
             for line in self._framer.lines(data):
                 self._receive(framing.decode(line))
-        except InvalidRequest as error:
+        except TakoError as error:  # a broken rule, or somebody we do not speak with
             self._fatal(error)
             return
         if not self._framer.buffered:
@@ -216,10 +216,7 @@ class Connection(asyncio.Protocol):
 
     def _introduce(self, message: Message) -> None:
         """The first request of a connection says who sends it; nobody changes that later."""
-        try:
-            principal = self._server.authenticate(message, self.peer)
-        except Unauthorized as error:
-            raise InvalidRequest(error.message) from error
+        principal = self._server.authenticate(message, self.peer)
         if self.principal is not None and principal != self.principal:
             raise InvalidRequest("invalid request: a connection belongs to one caller; open another one")
         self.principal = principal
