@@ -64,6 +64,11 @@ class Declaration:
     retention_ms: int | None
     templates: "tuple[tuple[str, Template], ...]"
 
+    @property
+    def zone(self) -> str:
+        """The time zone of its schedule, in which `ctx.scheduled_for` is told; of the first where there are several."""
+        return next((schedule.tz for schedule in self.schedules if isinstance(schedule, options.Cron)), "UTC")
+
 
 def read(fn: "Callable[..., Any]", given: "Mapping[str, Any]") -> Declaration:
     """The declaration of a handler.

@@ -107,6 +107,7 @@ class Workflow(Generic[P, R]):
         self.step_timeout_ms = declared.step_timeout_ms
         self.strict = declared.strict
         self.signals = declared.signals
+        self.zone = declared.zone
         self.options = declared
         self.digest = declaration.digest(declared)
         self.__name__ = getattr(fn, "__name__", self.name)
