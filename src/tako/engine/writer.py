@@ -242,7 +242,7 @@ class Writer:
         if self._store.path is None or self._broken is not None:
             return
         try:
-            self._store.connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+            _copy_log_into_file(self._store)
         except sqlite3.Error as error:
             known = faults.explain(error, path=self._store.path)
             # A full disk or a lock: the log is safe where it is, and the next checkpoint tries again.
@@ -313,6 +313,11 @@ class _Call:
 
     def is_late(self, now: float) -> bool:
         return self.error is None and self.deadline_mono_ms is not None and now * 1000 > self.deadline_mono_ms
+
+
+def _copy_log_into_file(store: Store) -> None:
+    # PASSIVE: it waits for no reader.
+    store.connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
 
 
 def _fail(calls: list[_Call], error: Exception) -> None:

@@ -48,11 +48,13 @@ CREATE TABLE runs (
 
   -- One expression instead of ten, and no list longer than two: SQLite evaluates all of it at each write of a row, and
   -- builds a little index for each longer list. It says I2, I3, I4, I6 and I9, state by state.
-  CHECK (CASE status
+  -- The coalesce is there because a CHECK lets NULL pass.
+  CHECK (coalesce(CASE status
     WHEN 'pending' THEN
       ended_ms IS NULL AND CASE lane
         WHEN 'ready' THEN run_at_ms IS NOT NULL AND parked IS NULL
-        WHEN 'later' THEN (run_at_ms IS NOT NULL OR parked = 'wait') AND coalesce(parked IN ('sleep', 'wait'), 1)
+        WHEN 'later' THEN (run_at_ms IS NOT NULL OR parked = 'wait')
+                         AND (parked IS NULL OR parked IN ('sleep', 'wait'))
         WHEN 'solo'  THEN run_at_ms IS NOT NULL AND parked IS NULL AND suspect_ms IS NOT NULL
         ELSE 0 END
     WHEN 'running' THEN
@@ -62,7 +64,7 @@ CREATE TABLE runs (
       ended_ms IS NOT NULL AND lane IS NULL AND parked IS NULL AND run_at_ms IS NULL AND NOT attempt_open
       AND CASE status WHEN 'succeeded' THEN 1 WHEN 'dead' THEN length(reason) > 0 WHEN 'cancelled' THEN length(reason) > 0
           ELSE 0 END
-    END),
+    END, 0)),
   -- I7
   CHECK (crashes < 3 OR (crashes = 3 AND status = 'dead')),
   CHECK (lifetime_crashes < 20 OR (lifetime_crashes = 20 AND status = 'dead')),

@@ -1,0 +1,144 @@
+"""From any file to the schema of this engine, or a refusal that names the file."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from pathlib import Path
+
+import pytest
+
+from tako.engine import runs, schema, sql, store
+from tako.engine.store import Store
+from tako.errors import StoreDamaged, TakoError, VersionMismatch
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """A store with a hundred runs."""
+    path = tmp_path / "runs.db"
+    made = Store.open(path)
+    with made.transaction():
+        runs.enqueue(
+            made,
+            [{"id": f"run-{n}", "workflow": "w", "payload_json": "x" * 500} for n in range(100)],
+            now_ms=1,
+        )
+    made.close()
+    return path
+
+
+@pytest.fixture
+def next_migration(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An engine of the next version, which adds a column."""
+    script = "ALTER TABLE runs ADD COLUMN note TEXT;\nCREATE INDEX runs_note ON runs (note) WHERE note IS NOT NULL;\n"
+    known = sql.migrations()
+    monkeypatch.setattr(sql, "migrations", lambda: [*known, (schema.CURRENT + 1, "note", script)])
+    monkeypatch.setattr(schema, "CURRENT", schema.CURRENT + 1)
+
+
+def test_a_new_file_gets_the_current_schema_and_no_copy(tmp_path: Path) -> None:
+    made = Store.open(tmp_path / "runs.db")
+
+    assert made.connection.execute("PRAGMA user_version").fetchone()[0] == schema.CURRENT
+    made.close()
+    assert [file.name for file in tmp_path.iterdir()] == ["runs.db"]
+
+
+def test_a_migration_keeps_every_run_and_leaves_a_copy_of_the_file_before(path: Path, next_migration: None) -> None:
+    opened = Store.open(path)
+
+    assert opened.counts["w", "ready"] == 100
+    assert opened.connection.execute("SELECT count(*) FROM runs WHERE note IS NULL").fetchone()[0] == 100
+    opened.close()
+    copy = path.with_name("runs.db.schema-1")
+    assert copy.stat().st_mode & 0o777 == 0o600
+    with sqlite3.connect(copy) as connection:
+        assert connection.execute("PRAGMA user_version").fetchone()[0] == 1
+        assert connection.execute("SELECT count(*) FROM runs").fetchone()[0] == 100
+    connection.close()
+
+
+def test_a_migration_that_fails_leaves_the_file_as_it_was(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    known = sql.migrations()
+    script = "ALTER TABLE runs ADD COLUMN note TEXT;\nCREATE TABLE runs (x);\n"
+    with monkeypatch.context() as patched:
+        patched.setattr(sql, "migrations", lambda: [*known, (2, "broken", script)])
+        patched.setattr(schema, "CURRENT", 2)
+        with pytest.raises(sqlite3.OperationalError, match="already exists"):
+            Store.open(path)
+
+    opened = Store.open(path)
+    assert "note" not in {row["name"] for row in opened.connection.execute("PRAGMA table_info(runs)")}
+    assert opened.counts["w", "ready"] == 100
+    opened.close()
+
+
+def test_an_older_engine_refuses_a_newer_schema_by_name(path: Path) -> None:
+    with sqlite3.connect(path) as connection:
+        connection.execute("PRAGMA user_version = 99")
+    connection.close()
+    before = path.read_bytes()
+
+    with pytest.raises(VersionMismatch, match=r"runs\.db was written by a newer Tako: its schema is 99") as raised:
+        Store.open(path)
+
+    assert raised.value.detail == {"schema": 99, "known": schema.CURRENT}
+    assert path.read_bytes() == before
+
+
+def test_a_stranger_s_database_is_refused_and_not_touched(tmp_path: Path) -> None:
+    path = tmp_path / "runs.db"
+    with sqlite3.connect(path) as connection:
+        connection.execute("CREATE TABLE addresses (name TEXT)")
+    connection.close()
+    before = path.read_bytes()
+
+    with pytest.raises(StoreDamaged, match="not a store of Tako"):
+        Store.open(path)
+    assert path.read_bytes() == before
+
+
+def test_a_file_that_is_no_database_is_refused_and_not_touched(tmp_path: Path) -> None:
+    path = tmp_path / "runs.db"
+    path.write_bytes(b"Dear diary, " * 1000)
+
+    with pytest.raises(StoreDamaged, match=r"runs\.db"):
+        Store.open(path)
+    assert path.read_bytes() == b"Dear diary, " * 1000
+
+
+@pytest.mark.parametrize("where", ["middle", "header", "cut"])
+def test_a_damaged_file_is_refused_by_name_and_never_replaced(path: Path, where: str) -> None:
+    content = bytearray(path.read_bytes())
+    if where == "middle":
+        for page in range(3, len(content) // 4096, 2):
+            content[page * 4096 : page * 4096 + 200] = os.urandom(200)
+    elif where == "header":
+        content[:60] = os.urandom(60)
+    else:
+        content = content[: len(content) // 2]
+    path.write_bytes(content)
+
+    with pytest.raises(StoreDamaged, match=r"runs\.db") as raised:
+        Store.open(path)
+
+    assert raised.value.cure
+    assert path.read_bytes() == bytes(content)
+
+
+def test_a_sqlite_that_is_too_old_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(store, "_OLDEST_SQLITE", (99, 0, 0))
+
+    with pytest.raises(TakoError, match="too old"):
+        Store.open(tmp_path / "runs.db")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_copy_that_a_crash_cut_short_does_not_pass_for_one(path: Path, next_migration: None) -> None:
+    path.with_name("runs.db.schema-1.partial").write_bytes(b"half")
+
+    Store.open(path).close()
+
+    assert not path.with_name("runs.db.schema-1.partial").exists()
+    assert path.with_name("runs.db.schema-1").stat().st_size > 4096
