@@ -273,6 +273,7 @@ def test_row_7_a_cold_exit_with_nobody_serving_is_a_cooldown_that_rejects_the_he
     assert (group.health, group.state.failures) == (Health.COOLDOWN, 1)
     assert group.state.failure is not None
     assert group.state.failure.words == words
+    assert group.state.failure.traceback_tail == ("KeyError: 'x'" if how.signal is None else None)
     assert group.of(Reject) == ([Reject(ticket, Refusal.UNHEALTHY)] if when == "booting" else [])
     assert group.state.until == pytest.approx(group.now.mono + 1, rel=0, abs=0.1)
 

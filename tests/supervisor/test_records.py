@@ -63,6 +63,20 @@ def test_a_refusal_says_the_founding_notes_sentence_then_cause_place_and_what_co
     )
 
 
+def test_a_refusal_without_a_traceback_shows_what_the_worker_said_last() -> None:
+    group = broken()
+    assert group.state.failure is not None
+    said = ("importing", "", 'two workflows are called "charge":', "  workflows/a.py:3", "  workflows/b.py:9")
+    failure = replace(group.state.failure, traceback_tail=None, stderr_tail=said, exit_code=78)
+    group.state = replace(group.state, failure=failure)
+
+    assert str(refused(group)).splitlines()[1:4] == [
+        '  two workflows are called "charge":',
+        "    workflows/a.py:3",
+        "    workflows/b.py:9",
+    ]
+
+
 def test_a_refusal_carries_every_field_and_they_survive_the_wire() -> None:
     error = refused(broken())
     reply = json.loads(json.dumps({"code": error.code, "message": str(error), "detail": error.detail}))

@@ -14,6 +14,8 @@ from tako.supervisor.events import Refusal
 from tako.supervisor.exits import ExitKind
 from tako.supervisor.states import Failure, GroupConfig, GroupState, Health, Now, Slot
 
+CAUSE_LINES = 3
+
 # --- stored ---------------------------------------------------------------------------------------------------------
 
 
@@ -99,8 +101,8 @@ def refused(refusal: Refusal, state: GroupState, *, config: GroupConfig, now: No
     reason = _reason(refusal, state, now=now)
     retry_after = _retry_after_s(state, now=now)
     lines = [f"worker unhealthy: {reason}"]
-    if failure is not None and failure.traceback_tail and refusal is not Refusal.STOPPED:
-        lines += [f"  {line}" for line in failure.traceback_tail.splitlines()]
+    if failure is not None and refusal is not Refusal.STOPPED:
+        lines += [f"  {line}" for line in _cause(failure)]
     lines.append(f"  {_circumstances(refusal, state, config=config, retry_after=retry_after)}; nothing was enqueued")
     detail: dict[str, object] = {
         "reason": reason,
@@ -116,6 +118,15 @@ def refused(refusal: Refusal, state: GroupState, *, config: GroupConfig, now: No
         "retry_after": retry_after,
     }
     return WorkerUnhealthy("\n".join(lines), detail=detail)
+
+
+def _cause(failure: Failure) -> list[str]:
+    """The traceback's two lines; without one, the last that a worker said which ended by itself."""
+    if failure.traceback_tail:
+        return failure.traceback_tail.splitlines()
+    if failure.exit_code is None:
+        return []
+    return [line for line in failure.stderr_tail if line.strip()][-CAUSE_LINES:]
 
 
 def _reason(refusal: Refusal, state: GroupState, *, now: Now) -> str:

@@ -199,7 +199,8 @@ class Turn:
             signal=exit_.signal,
             ran_ms=exit_.ran_ms,
             peak_rss_bytes=exit_.peak_rss_bytes,
-            traceback_tail=event.traceback_tail,
+            # What a signal ends has not died of the error that it may have printed before.
+            traceback_tail=event.traceback_tail if exit_.signal is None else None,
             stderr_tail=event.stderr_tail,
         )
 
