@@ -34,6 +34,7 @@ class Instance:
         access_log: bool = False,
         start_timeout_ms: int = 30_000,
         drain_timeout_ms: int = 5_000,
+        orphan_timeout_ms: int = 0,
         env: dict[str, str] | None = None,
         secrets: dict[str, str] | None = None,
         listener: socket.socket | None = None,
@@ -47,6 +48,7 @@ class Instance:
         self.arguments = control.Arguments(
             main=main, command=command, listen=listen, access_log=access_log,
             start_timeout_ms=start_timeout_ms, drain_timeout_ms=drain_timeout_ms,
+            orphan_timeout_ms=orphan_timeout_ms,
         )  # fmt: skip
         self.private = self.run / f"{self.number}.p"
         self.control = self.run / f"{self.number}.c"

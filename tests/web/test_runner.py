@@ -337,6 +337,16 @@ def test_the_end_of_the_line_ends_nothing(app: App) -> None:
         assert instance.get("/", headers=FORWARDED).json()["pid"] == instance.pid
 
 
+def test_in_development_an_orphan_drains_when_nobody_has_adopted_it(app: App) -> None:
+    with Instance(app(FASTAPI), "app:app", orphan_timeout_ms=200) as instance:
+        instance.started()
+
+        instance.line.close()
+
+        assert instance.wait() == 0
+        assert instance.output().endswith("ended\n")
+
+
 def test_a_new_daemon_adopts_it_and_gets_the_listener_back(app: App) -> None:
     with Instance(app(FASTAPI), "app:app") as instance:
         instance.started()

@@ -32,10 +32,11 @@ PRIVATE_SOCKET = "TAKO_PRIVATE_SOCK"
 class Arguments:
     """What an instance serves and how: `main` ("app:app", "app:create_app()") or, in its place, `command`.
 
-    `listen` says how a command is reached: "port" or "fd". `access_log`: one line for each request.
+    `listen` says how a command is reached: "port" or "fd". `access_log`: one line for each request. An instance whose
+    daemon is gone goes on; in development it drains when no other has adopted it within `orphan_timeout_ms` (0: never).
     """
 
-    __slots__ = ("access_log", "command", "drain_timeout_ms", "listen", "main", "start_timeout_ms")
+    __slots__ = ("access_log", "command", "drain_timeout_ms", "listen", "main", "orphan_timeout_ms", "start_timeout_ms")
 
     def __init__(
         self,
@@ -46,6 +47,7 @@ class Arguments:
         access_log: bool = False,
         start_timeout_ms: int = 30_000,
         drain_timeout_ms: int = 30_000,
+        orphan_timeout_ms: int = 0,
     ) -> None:
         self.main = main
         self.command = tuple(command)
@@ -53,6 +55,7 @@ class Arguments:
         self.access_log = access_log
         self.start_timeout_ms = start_timeout_ms
         self.drain_timeout_ms = drain_timeout_ms
+        self.orphan_timeout_ms = orphan_timeout_ms
 
 
 def argv(python: str, arguments: Arguments) -> list[str]:
@@ -62,6 +65,8 @@ def argv(python: str, arguments: Arguments) -> list[str]:
         line.append("--access-log")
     line.append(f"--start-timeout-ms={arguments.start_timeout_ms}")
     line.append(f"--drain-timeout-ms={arguments.drain_timeout_ms}")
+    if arguments.orphan_timeout_ms:
+        line.append(f"--orphan-timeout-ms={arguments.orphan_timeout_ms}")
     if arguments.command:
         return [*line, f"--listen={arguments.listen}", "--", *arguments.command]
     return [*line, arguments.main]
@@ -84,6 +89,7 @@ def read_argv(line: "Sequence[str]") -> Arguments:
         access_log=options.pop("access-log", None) is not None,
         start_timeout_ms=int(options.pop("start-timeout-ms", "30000")),
         drain_timeout_ms=int(options.pop("drain-timeout-ms", "30000")),
+        orphan_timeout_ms=int(options.pop("orphan-timeout-ms", "0")),
     )
     if options or found.listen not in ("fd", "port"):
         raise ValueError(f"unknown option: {next(iter(options), found.listen)}")

@@ -43,8 +43,10 @@ class Instance(Protocol):
 class Line:
     """Where an instance tells what it does and hears what to do. Use it on the event loop."""
 
-    def __init__(self, instance: Instance) -> None:
+    def __init__(self, instance: Instance, *, orphan_timeout_s: float = 0.0) -> None:
         self._instance = instance
+        self._orphan_timeout_s = orphan_timeout_s
+        self._orphaned: asyncio.TimerHandle | None = None
         self._writer: asyncio.StreamWriter | None = None
         self._named: asyncio.Server | None = None
         self._stat_due: asyncio.TimerHandle | None = None
@@ -83,6 +85,9 @@ class Line:
 
     async def stop(self) -> None:
         """Say no more, and be found no more."""
+        self._orphan_timeout_s = 0.0
+        if self._orphaned is not None:
+            self._orphaned.cancel()
         if self._stat_due is not None:
             self._stat_due.cancel()
         if self._named is not None:
@@ -100,6 +105,8 @@ class Line:
         self._take_streams(reader, writer)
 
     def _take_streams(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if self._orphaned is not None:
+            self._orphaned.cancel()
         if self._writer is not None:
             self._writer.close()
         self._writer = writer
@@ -122,6 +129,12 @@ class Line:
             writer.close()
             if self._writer is writer:
                 self._writer = None
+                self._wait_for_adoption()
+
+    def _wait_for_adoption(self) -> None:
+        if self._orphan_timeout_s:
+            loop = asyncio.get_running_loop()
+            self._orphaned = loop.call_later(self._orphan_timeout_s, self._instance.drain, None)
 
     async def _do(self, message: Message) -> None:
         order = message.get("do")

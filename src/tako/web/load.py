@@ -117,7 +117,10 @@ def _refuse(message: str, *, cure: str = "") -> NotLoaded:
 def _failed(error: BaseException) -> NotLoaded:
     if isinstance(error, SystemExit):
         print(f"The app ended its process while it was imported: {error!r}", file=sys.stderr)  # noqa: T201
-    traceback.print_exception(type(error), error, _of_the_user(error.__traceback__))
+    frames = _of_the_user(error.__traceback__)
+    if frames is None:  # a file that cannot be parsed has not run: say so in the form that readers and tools know
+        print("Traceback (most recent call last):", file=sys.stderr)  # noqa: T201
+    traceback.print_exception(type(error), error, frames)
     sys.stderr.flush()
     return NotLoaded(str(error))
 

@@ -61,7 +61,7 @@ class Runner:
         self._public = _config(AccessLog(asgi) if arguments.access_log else asgi)
         self._private = _config(asgi)
         self._lifespan = LifespanOn(self._public)
-        self._line = Line(self)
+        self._line = Line(self, orphan_timeout_s=arguments.orphan_timeout_ms / 1000)
         self._state = _State(self._line.changed)
         self._shared: socket.socket | None = None
         self._serving: asyncio.Server | None = None

@@ -54,7 +54,7 @@ class Shim:
         self._arguments = arguments
         self._letter = letter
         self._began = began
-        self._line = Line(self)
+        self._line = Line(self, orphan_timeout_s=arguments.orphan_timeout_ms / 1000)
         self._shared: socket.socket | None = None
         self._serving: asyncio.Server | None = None
         self._upstream: tuple[str, int] | str = ""
