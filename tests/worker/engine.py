@@ -14,6 +14,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,7 @@ class Engine:
         self.store_is_full = False
         self.stale_in_hello: list[str] = []
         self.stale_in_heartbeat: list[Message] = []
-        self.answers: dict[str, Callable[[Message], Message | None]] = {}
+        self.answers: dict[str, Callable[[Message], Message | None]] = {}  # by command; None: as usual
         self.runs: list[Message] = []
         self.steps: dict[tuple[str, str], str] = {}
         self._claims: list[tuple[socket.socket, Message]] = []
@@ -102,7 +103,10 @@ class Engine:
 
     def wait(self, command: str, *, count: int = 1, **fields: Any) -> Message:
         """The count-th message of a command, as soon as it is there."""
-        return self.until(lambda: self.all(command, **fields)[count - 1 :], what=f"{command} {fields}")[0]
+        found: list[Message] = self.until(
+            lambda: self.all(command, **fields)[count - 1 :], what=f"{command} {fields} (number {count})"
+        )
+        return found[0]
 
     def until(self, look: Callable[[], Any], *, what: str) -> Any:
         """What `look` finds, as soon as it finds something; looks again after each message."""
@@ -156,8 +160,6 @@ class Engine:
             if reply is not None:
                 _send(connection, {**reply, "request": message["request"]})
                 return
-            if reply is None and command in self.answers and scripted(message) is None:
-                pass
         if command == "claim_runs":
             self._claim(connection, message)
             return
@@ -197,10 +199,8 @@ def _ok(connection: socket.socket, message: Message, data: Message) -> None:
 
 
 def _send(connection: socket.socket, message: Message) -> None:
-    try:
+    with suppress(OSError):  # the worker is gone, or we hung up
         connection.sendall(json.dumps(message).encode() + b"\n")
-    except OSError:
-        pass  # the worker is gone, or we hung up
 
 
 class WorkerProcess:

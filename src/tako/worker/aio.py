@@ -6,17 +6,20 @@ each announcement is a system call. What the loop has to send goes out once a tu
 
 import asyncio
 from collections import deque
+from contextlib import ExitStack
 from contextvars import copy_context
 from queue import SimpleQueue
 from threading import Thread
 
+from tako.sdk.startup import around_handlers
 from tako.worker import execute
 from tako.worker.async_steps import AsyncAttempt
 from tako.worker.watchdog import Watchdog
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable, Coroutine, Sequence
+    from contextlib import AbstractContextManager
     from typing import Any
 
     from tako.protocol.messages import ClaimedRun
@@ -44,6 +47,10 @@ class Loop:
         self._watchdog = Watchdog(self.loop, is_busy=lambda: bool(self._tasks), log=log)
 
     # --- from other threads ---
+
+    def finish(self, work: "Coroutine[Any, Any, Any]") -> "Any":
+        """Run a coroutine in the loop, wait for it, and give back what it returns."""
+        return asyncio.run_coroutine_threadsafe(work, self.loop).result()
 
     def begin(self, claimed: "ClaimedRun", workflow: "Workflow[Any, Any]", bench: "Bench") -> "AsyncAttempt":
         """Run a claimed run; announced by `hand_over`."""
@@ -110,14 +117,25 @@ class Loop:
             return
         result: object = None
         failure: BaseException | None = None
+        handler = attempt.workflow.fn
         try:
-            result = await attempt.workflow.fn(attempt.context(), **arguments)
+            if around_handlers:
+                result = await _inside(around_handlers, handler(attempt.context(), **arguments))
+            else:
+                result = await handler(attempt.context(), **arguments)
         except BaseException as error:  # CancelledError and Ended are judged by `report` like all else
             failure = error
         forgotten = attempt.close_unawaited()
         if failure is None and forgotten is not None:
             failure = forgotten
         execute.report(attempt, result, failure)
+
+
+async def _inside(managers: "Sequence[Callable[[], AbstractContextManager[Any]]]", handler: "Awaitable[Any]") -> "Any":
+    with ExitStack() as entered:
+        for manager in managers:
+            entered.enter_context(manager())
+        return await handler
 
 
 def _resolve(future: "asyncio.Future[Message]", message: "Message") -> None:

@@ -8,11 +8,13 @@ import asyncio
 import time
 
 from tako import errors
+from tako.sdk.context import AsyncContext
+from tako.sdk.startup import around_steps
 from tako.worker import tracebacks, values
 from tako.worker.attempt import FINISHED, PARKED, Attempt, Running, now_ms
 from tako.worker.connection import KEPT, TooLarge, data_of
 from tako.worker.steps import SHORT_SLEEP_MS
-from tako.worker.tries import Failure, StepOptions, gathered, next_try_ms
+from tako.worker.tries import Failure, gathered, next_try_ms
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from tako.protocol.messages import ClaimedRun
+    from tako.sdk.runner import StepOptions
     from tako.sdk.workflow import Workflow
     from tako.worker.aio import Loop
     from tako.worker.attempt import Bench
@@ -56,6 +59,18 @@ class AsyncAttempt(Attempt):
         if self.task is not None and not self.is_done:
             self.task.cancel()
 
+    def context(self) -> AsyncContext:
+        """What the handler receives."""
+        return AsyncContext(
+            self,
+            run_id=self.run_id,
+            workflow=self.workflow.name,
+            attempt=self.attempt,
+            key=self.key,
+            scheduled_for_ms=self.scheduled_for_ms,
+            zone=values.zone(self.workflow),
+        )
+
     # --- what the context calls; each returns a coroutine that is noticed when nobody awaits it ---
 
     def step(
@@ -89,18 +104,12 @@ class AsyncAttempt(Attempt):
         self._calls = token = self._calls + 1
         return self._noted(token, f"ctx.sleep({name!r})", self._sleep_until(token, name, when_ms))
 
-    def wait_for(self, event: str, timeout_ms: int | None) -> "Coroutine[Any, Any, str | None]":
+    def wait_for(
+        self, event: str, timeout_ms: int | None, received: "Callable[[str | None], Any]"
+    ) -> "Coroutine[Any, Any, Any]":
         """As SyncAttempt.wait_for."""
         self._calls = token = self._calls + 1
-        return self._noted(token, f"ctx.wait_for({event!r})", self._wait_for(token, event, timeout_ms))
-
-    def start(self, *given: object, **named: object) -> "Any":
-        """Start a child run."""
-        raise values.not_yet("ctx.start")
-
-    def gather(self, *given: object, **named: object) -> "Any":
-        """Wait for children."""
-        raise values.not_yet("ctx.gather")
+        return self._noted(token, f"ctx.wait_for({event!r})", self._wait_for(token, event, timeout_ms, received))
 
     def close_unawaited(self) -> errors.StepError | None:
         """Close what nobody awaited, and name the first of them (loud.md 21). The handler has returned."""
@@ -178,7 +187,7 @@ class AsyncAttempt(Attempt):
         def call() -> "Any":
             running.enter_thread()
             try:
-                return fn(*args)
+                return fn(*args) if not around_steps else values.inside(around_steps, lambda: fn(*args))
             finally:
                 running.is_done = True
 
@@ -275,7 +284,9 @@ class AsyncAttempt(Attempt):
                 self.bench.watch(self.deadline)
         self.check()
 
-    async def _wait_for(self, token: int, event: str, timeout_ms: int | None) -> str | None:
+    async def _wait_for(
+        self, token: int, event: str, timeout_ms: int | None, received: "Callable[[str | None], Any]"
+    ) -> "Any":
         self.unawaited.pop(token, None)
         name = self.name_of_wait(event)
         text = self.visit(name)
@@ -284,7 +295,7 @@ class AsyncAttempt(Attempt):
                 await self._judge_order(name)
             timeout_at_ms = None if timeout_ms is None else now_ms() + timeout_ms
             text = await self._park(name, event_name=event, timeout_at_ms=timeout_at_ms)
-        return values.signal_text(text)
+        return received(values.signal_text(text))
 
     async def _park(self, name: str, **fields: "Any") -> str | None:
         # Steps of other branches would lose their results with the run: wait until none is being executed.

@@ -9,6 +9,7 @@ import time
 from _thread import allocate_lock, get_ident
 
 from tako import errors
+from tako.worker import values
 from tako.worker.connection import KEPT
 
 TYPE_CHECKING = False
@@ -54,7 +55,6 @@ TIMED_OUT = "timed out"
 DRAINED = "drained"
 FINISHED = "finished"
 
-_MAX_NAME = 200
 # A step that runs longer is warned of, with its stack, long before its timeout.
 SLOW_STEP_S = 300.0
 NEVER = float("inf")
@@ -139,6 +139,16 @@ class Attempt:
         """Whether the caller is the one who reports how the attempt ended."""
         return self.is_settled.acquire(False)
 
+    # Children: a run that is enqueued once, and waited for as for a signal (`@run:<id>`). Not in this version.
+
+    def start(self, name: str, workflow: "Any", args: "tuple[Any, ...]", kwargs: "dict[str, Any]") -> "Any":
+        """Start a child run."""
+        raise values.not_yet("ctx.start")
+
+    def gather(self, runs: "tuple[Any, ...]", *, return_exceptions: bool) -> "Any":
+        """Wait for children."""
+        raise values.not_yet("ctx.gather")
+
     # Of a handler on the event loop; a thread's has no use for them.
 
     def on_loop(self, call: "Callable[[], None]") -> None:
@@ -164,7 +174,7 @@ class Attempt:
         """The handler has come to this step: its saved result, or None when it must be executed.
 
         Raises:
-            StepError: the name stands twice in one attempt, or is no name.
+            StepError: the name stands twice in one attempt.
             Ended: the run is not to go on here.
         """
         if self.ended:
@@ -174,8 +184,6 @@ class Attempt:
                 f"The step {name!r} was called twice in one attempt, and a name has one result.",
                 cure=f'Name each call, for example f"{name}-{{item_id}}".',
             )
-        if type(name) is not str or not 0 < len(name) <= _MAX_NAME:
-            raise errors.StepError(f"A step's name is a text of 1 to {_MAX_NAME} characters, found {name!r:.80}.")
         self.visited.add(name)
         if self.left is None:
             return None
@@ -220,7 +228,7 @@ class Attempt:
         """Put a warning on the run; said once."""
         if text not in self.warnings:
             self.warnings.append(text)
-            self.log("warning", text)
+            self.say("warning", text)
 
     def name_of_wait(self, event: str) -> str:
         """The name under which a wait for this signal is stored: waiting for it twice is two steps."""
@@ -287,14 +295,53 @@ class Attempt:
             return Ended(self.ended)
         return error
 
-    def log(self, level: str, message: str, **fields: object) -> None:
-        """A line that carries the run."""
+    @property
+    def log(self) -> "RunLog":
+        """What `ctx.log` is."""
+        return RunLog(self)
+
+    def say(self, level: str, message: str, **fields: object) -> None:
+        """Log a line that carries the run."""
         self.bench.log(level, message, run_id=self.run_id, workflow=self.workflow.name, **fields)
 
 
 _GONE = frozenset(
     (errors.LeaseLost.code, errors.RunNotFound.code, errors.RunCancelled.code, errors.RunFinished.code, "illegal_move")
 )
+
+
+class RunLog:
+    """`ctx.log`: lines that carry the run, and the step if just one is being executed."""
+
+    __slots__ = ("_attempt",)
+
+    def __init__(self, attempt: Attempt) -> None:
+        self._attempt = attempt
+
+    def debug(self, message: str, **fields: object) -> None:
+        """What only the author follows."""
+        self._write("debug", message, fields)
+
+    def info(self, message: str, **fields: object) -> None:
+        """What an operator follows."""
+        self._write("info", message, fields)
+
+    def warning(self, message: str, **fields: object) -> None:
+        """What a person may want to act on."""
+        self._write("warning", message, fields)
+
+    def error(self, message: str, **fields: object) -> None:
+        """What a person must act on."""
+        self._write("error", message, fields)
+
+    def _write(self, level: str, message: str, fields: dict[str, object]) -> None:
+        running = list(self._attempt.running)
+        ours = {"run_id": self._attempt.run_id, "workflow": self._attempt.workflow.name}
+        if len(running) == 1:
+            ours["step"] = running[0]
+        # Ours win: a field of the user's must not make a line look like another run's.
+        kept = {name: value for name, value in fields.items() if name not in ("level", "message", "msg")}
+        self._attempt.bench.log(level, str(message), **{**kept, **ours})
 
 
 class ChangedCode(Exception):

@@ -15,7 +15,7 @@ from tako.protocol import env, envelope
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Coroutine, Mapping, Sequence
     from typing import Any, NoReturn
 
     from tako.protocol.messages import Registry
@@ -107,7 +107,7 @@ def _read_envelope(boot: Boot) -> None:
         refuse(f"no envelope on fd {fd} ({error}); workers are started by `tako dev` or tako-server, not by hand")
     from tako.sdk import runtime
 
-    runtime.adopt(letter)
+    runtime.receive(letter)
     from tako.worker import redaction
 
     redaction.use(letter["secrets"])
@@ -146,20 +146,33 @@ def _is_same_file(found: str, path: str) -> bool:
 
 
 def _declare(boot: Boot) -> None:
-    from tako.worker import registry
+    """Gather what was imported: of its group only, since a file may declare workflows of several."""
+    from tako.sdk import workflow
 
+    found = [one for one in workflow.declared().values() if one.group == boot.group]
+    if not found:
+        where = ", ".join(boot.files) or "the app"
+        refuse(f'no workflows: {where} declares none of group "{boot.group}"')
     try:
-        found = registry.of_group(boot.group)
+        told = [one.info() for one in found]
     except errors.DefinitionError as error:
         refuse(str(error))
-    if not found:
-        where = ", ".join(boot.files) or "no file"
-        refuse(f'no workflows: {where} declares none of group "{boot.group}"')
-    boot.workflows = registry.by_name(found)
-    boot.registry = registry.registry(boot.group, found, boot.files)
-    boot.has_async = any(workflow.is_async for workflow in found)
+    boot.workflows = {name: one for one in found for name in (one.name, *one.aliases)}
+    boot.registry = {"group": boot.group, "workflows": told, "files": list(boot.files)}
+    boot.has_async = any(one.is_async for one in found)
+
+
+def run_start_hooks(finish: "Callable[[Coroutine[Any, Any, Any]], Any]") -> None:
+    """Call what `@tako.on_start` decorated; `finish` waits for an async one. If one fails, the boot has failed."""
+    from tako.sdk.startup import hooks
+
     try:
-        registry.run_start_hooks()
+        for hook in hooks:
+            started = hook()
+            if hasattr(started, "__await__"):
+                finish(started)
+    except errors.DefinitionError as error:
+        refuse(str(error))
     except Exception as error:
         fail(error)
 

@@ -26,7 +26,7 @@ _AGAIN_S = 0.5
 
 
 class Claims:
-    """`begin` gets each claimed run, in the reader's thread; `on_empty` is called once, if the first claim finds none."""
+    """`begin` gets each claimed run; `on_empty` is called if the first claim finds none. Both by the reader."""
 
     def __init__(
         self,
@@ -52,7 +52,7 @@ class Claims:
         self._failures = 0
 
     def first(self) -> None:
-        """Ask without waiting. A worker that finds nothing first learns whether it is needed at all (a probe is not)."""
+        """Ask without waiting: who finds nothing learns first whether it is needed at all (a probe is not)."""
         self._send(self._take_all(), wait_ms=0)
         self._connection.flush()
 

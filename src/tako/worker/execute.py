@@ -8,6 +8,8 @@ and whatever the workflow's `Retry` excludes.
 import time
 
 from tako import errors
+from tako.sdk.context import Stop
+from tako.sdk.startup import around_handlers
 from tako.worker import attempt as attempts
 from tako.worker import tracebacks, values
 from tako.worker.attempt import Ended
@@ -40,8 +42,12 @@ def run(attempt: "SyncAttempt") -> None:
         return
     result: object = None
     failure: BaseException | None = None
+    handler = attempt.workflow.fn
     try:
-        result = attempt.workflow.fn(attempt.context(), **arguments)
+        if around_handlers:
+            result = values.inside(around_handlers, lambda: handler(attempt.context(), **arguments))
+        else:
+            result = handler(attempt.context(), **arguments)
     except BaseException as error:  # the thread goes on with other runs; `report` judges what this is
         failure = error
     finally:
@@ -73,7 +79,7 @@ def report(attempt: "Attempt", result: object, failure: BaseException | None) ->
     """Say how the handler ended, unless somebody has said already how the attempt did."""
     if attempt.ended:
         if failure is None and attempt.ended == attempts.PARKED:
-            attempt.log("warning", "the handler caught the exception that parks it and returned; its result is dropped")
+            attempt.say("warning", "the handler caught the exception that parks it and returned; its result is dropped")
         return
     outcome = outcome_of(attempt, result, failure)
     attempt.end(attempts.FINISHED)
@@ -92,9 +98,8 @@ def outcome_of(attempt: "Attempt", result: object, failure: BaseException | None
     if isinstance(failure, Ended):
         # It was raised without the attempt having ended: somebody kept one and raised it again.
         return failed(attempt, failure)
-    reason = values.stop_reason(failure)
-    if reason is not None:
-        return {"outcome": "stopped", "reason": reason}
+    if isinstance(failure, Stop):
+        return {"outcome": "stopped", "reason": tracebacks.shorten(failure.reason, 1_000)}
     if isinstance(failure, NEVER_RETRIED) or _is_the_handlers_own_call(failure):
         return fatal(failure)
     return failed(attempt, failure)

@@ -16,7 +16,7 @@ from threading import Thread
 
 from tako import errors
 from tako.worker import attempt as attempts
-from tako.worker import execute, logline, tracebacks, values
+from tako.worker import boot, execute, logline, tracebacks, values
 from tako.worker.attempt import NEVER, Attempt
 from tako.worker.claims import Claims
 from tako.worker.connection import FINAL, LOST, Connection, TooLarge
@@ -49,10 +49,10 @@ class Worker:
 
     log = staticmethod(logline.write)
 
-    def __init__(self, boot: "Boot") -> None:
-        self.worker_id = boot.worker_id
-        self.release = boot.release
-        self._boot = boot
+    def __init__(self, booted: "Boot") -> None:
+        self.worker_id = booted.worker_id
+        self.release = booted.release
+        self._boot = booted
         self._held: dict[str, Attempt] = {}
         self._last_work = time.monotonic()
         self._waits_to_be_idle = False
@@ -64,10 +64,10 @@ class Worker:
         self._overdue = Overdue(recycle=self.recycle)
         self._aio: Loop | None = None
         self.connection = Connection(
-            path=boot.socket,
-            app=boot.app,
-            token=boot.token,
-            hello=lambda: {**boot.hello(), "in_flight": self.in_flight()},
+            path=booted.socket,
+            app=booted.app,
+            token=booted.token,
+            hello=lambda: {**booted.hello(), "in_flight": self.in_flight()},
             on_push=self._pushed,
             on_stale=lambda ids: self._stale([{"id": id, "why": "not held here"} for id in ids]),
             on_lost=lambda: self._director.post(self._leave),
@@ -76,8 +76,8 @@ class Worker:
             log=self.log,
         )
         self._claims = Claims(
-            worker_id=boot.worker_id,
-            places=boot.concurrency,
+            worker_id=booted.worker_id,
+            places=booted.concurrency,
             connection=self.connection,
             begin=self._begin,
             on_empty=lambda: self._director.post(self._ask_idle),
@@ -86,7 +86,7 @@ class Worker:
         )
         self._threads = Threads(freed=self._handler_returned)
         self._heart = Heart(
-            worker_id=boot.worker_id,
+            worker_id=booted.worker_id,
             connection=self.connection,
             in_flight=self.in_flight,
             on_stale=self._stale,
@@ -97,6 +97,7 @@ class Worker:
 
     def serve(self) -> int:
         """Say HELLO, work, and return the exit code."""
+        boot.run_start_hooks(lambda hook: self._open_loop().finish(hook))
         told = self.connection.open()
         self._boot.said_hello()
         self._heart.every_s = told["heartbeat_ms"] / 1000
@@ -215,7 +216,7 @@ class Worker:
         error = outcome.get("error")
         if error is not None:
             first_line = error["message"].splitlines()[0] if error["message"] else ""
-            attempt.log("error", f"{error['type']}: {first_line}", traceback=error["traceback"] or None)
+            attempt.say("error", f"{error['type']}: {first_line}", traceback=error["traceback"] or None)
         try:
             self.connection.ask(
                 message, lambda reply: self._finished(attempt, reply), keep=FINAL, run_id=attempt.run_id
@@ -225,7 +226,7 @@ class Worker:
 
     def _finished(self, attempt: Attempt, reply: "Message") -> None:
         if reply["status"] != "ok" and reply is not LOST:
-            attempt.log("warning", f"the end of the run was not accepted: {reply.get('message', '')}")
+            attempt.say("warning", f"the end of the run was not accepted: {reply.get('message', '')}")
         self._drop(attempt)
 
     def parked(self, attempt: Attempt) -> None:
@@ -235,7 +236,7 @@ class Worker:
     def lost(self, attempt: Attempt, why: str) -> None:
         """The engine says that a run is not ours any more: no further step of it runs (E4)."""
         if attempt.end(attempts.LOST):
-            attempt.log("warning", f"lost the run, so its handler is stopped and changes nothing more: {why}")
+            attempt.say("warning", f"lost the run, so its handler is stopped and changes nothing more: {why}")
         attempt.settle()
         self._drop(attempt)
 
@@ -292,7 +293,7 @@ class Worker:
             attempt = self._held.get(run["id"])
             if attempt is not None and attempt.epoch == run["epoch"]:
                 if attempt.end(attempts.CANCELLED):
-                    attempt.log("info", "cancelled")
+                    attempt.say("info", "cancelled")
                 attempt.settle()
                 self._drop(attempt)
         # Whatever starts a step has looked at `ended` first, so from here on no further one starts.

@@ -69,7 +69,7 @@ class Overdue:
         words = str(running.timeout_error())
         if running.thread_id:
             trace, where = tracebacks.stack(running.thread_id)
-            attempt.log("warning", f"{words} ({where})", step=running.name, traceback=trace or None)
+            attempt.say("warning", f"{words} ({where})", step=running.name, traceback=trace or None)
         attempt.on_loop(lambda: attempt.expire(running))
         self._stuck.append(_Stuck(attempt, lambda: running.is_done, words, now))
 
@@ -116,7 +116,7 @@ def _tell_slow(attempt: "Attempt", running: "Running", now: float) -> None:
     def tell(stack: tuple[str, str]) -> None:
         trace, where = stack
         at = f" ({where})" if where else ""
-        attempt.log(
+        attempt.say(
             "warning",
             f"step {running.name!r} has been running for {now - running.started:.0f}s{at}",
             step=running.name,

@@ -8,6 +8,8 @@ import time
 from _thread import allocate_lock
 
 from tako import errors
+from tako.sdk.context import Context
+from tako.sdk.startup import around_steps
 from tako.worker import values
 from tako.worker.attempt import Attempt, Ended, now_ms
 from tako.worker.connection import KEPT, TooLarge
@@ -19,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from typing import Any
 
-    from tako.worker.tries import StepOptions
+    from tako.sdk.runner import StepOptions
 
 # A shorter sleep keeps its thread: to park and be claimed again costs two transactions.
 SHORT_SLEEP_MS = 3_000
@@ -41,6 +43,18 @@ class SyncAttempt(Attempt):
         while self._alarms:
             self._alarms.pop().release()
         return True
+
+    def context(self) -> Context:
+        """What the handler receives."""
+        return Context(
+            self,
+            run_id=self.run_id,
+            workflow=self.workflow.name,
+            attempt=self.attempt,
+            key=self.key,
+            scheduled_for_ms=self.scheduled_for_ms,
+            zone=values.zone(self.workflow),
+        )
 
     def step(self, name: str, fn: "Callable[..., Any]", args: "tuple[Any, ...]", options: "StepOptions") -> "Any":
         """Give back the saved result, or call `fn` and save what it returns. Durable on return."""
@@ -109,8 +123,8 @@ class SyncAttempt(Attempt):
         self.pause((when_ms - started_ms) / 1000)
         self._save(name, "null", started_ms)
 
-    def wait_for(self, event: str, timeout_ms: int | None) -> str | None:
-        """The value of a signal as JSON text, None at the timeout. Parks unless it is there already."""
+    def wait_for(self, event: str, timeout_ms: int | None, received: "Callable[[str | None], Any]") -> "Any":
+        """What `received` makes of a signal's text, or of None at the timeout. Parks unless it is there already."""
         name = self.name_of_wait(event)
         text = self.visit(name)
         if text is None:
@@ -118,15 +132,7 @@ class SyncAttempt(Attempt):
                 self.judge_order(name)
             timeout_at_ms = None if timeout_ms is None else now_ms() + timeout_ms
             text = self._park(name, event_name=event, timeout_at_ms=timeout_at_ms)
-        return values.signal_text(text)
-
-    def start(self, *given: object, **named: object) -> "Any":
-        """Start a child run."""
-        raise values.not_yet("ctx.start")
-
-    def gather(self, *given: object, **named: object) -> "Any":
-        """Wait for children."""
-        raise values.not_yet("ctx.gather")
+        return received(values.signal_text(text))
 
     # --- in the handler's thread ---
 
@@ -154,7 +160,7 @@ class SyncAttempt(Attempt):
         while True:
             self.started(name, options.timeout_ms(self)).enter_thread()
             try:
-                value = fn(*args)
+                value = fn(*args) if not around_steps else values.inside(around_steps, lambda: fn(*args))
             except Exception as error:
                 tries += 1
                 delay_ms = next_try_ms(self, name, error, options.retry, tries)

@@ -10,21 +10,6 @@ if TYPE_CHECKING:
     from tako.worker.attempt import Attempt
 
 
-class StepOptions:
-    """How a step is executed: `retry` (None: not again), a timeout, and the type of its result."""
-
-    __slots__ = ("_timeout_ms", "retry", "returns")
-
-    def __init__(self, retry: "Retry | None" = None, timeout_ms: int | None = None, returns: "Any" = None) -> None:
-        self.retry = retry
-        self.returns = returns
-        self._timeout_ms = timeout_ms
-
-    def timeout_ms(self, attempt: "Attempt") -> int | None:
-        """Its own, else the workflow's."""
-        return attempt.workflow.step_timeout_ms if self._timeout_ms is None else self._timeout_ms
-
-
 class Failure:
     """An item of a `map` that failed."""
 
@@ -44,7 +29,7 @@ def next_try_ms(attempt: "Attempt", name: str, error: Exception, retry: "Retry |
         return None
     delay_ms = values.backoff_ms(retry, tries)
     trace = tracebacks.text(error) if tries == 1 else None
-    attempt.log(
+    attempt.say(
         "error" if tries == 1 else "warning",
         f"step {name!r} failed ({words}); try {tries + 1} of {retry.retries + 1} in {delay_ms / 1000:g}s",
         step=name,

@@ -9,11 +9,13 @@ from tako.sdk import payload
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
+    from contextlib import AbstractContextManager
     from typing import Any
 
     from tako.sdk.codecs import Codec
     from tako.sdk.options import Retry
+    from tako.sdk.workflow import Workflow
 
 # What the engine keeps for a wait that timed out: no JSON text is empty (engine/waiters.py).
 _TIMED_OUT = ""
@@ -61,6 +63,42 @@ def read_back(name: str, text: str, kind: "Codec") -> "Any":
             cure="Let the new type read the old values, or give the step a new name.",
             detail=error.detail,
         ) from None
+
+
+def arguments(workflow: "Workflow[Any, Any]", text: str) -> "dict[str, Any]":
+    """The handler's arguments. Raises PayloadError when the stored payload does not fit it (any more)."""
+    return workflow.signature.load(text)
+
+
+def result(workflow: "Workflow[Any, Any]", value: object) -> str:
+    """The text of what a handler returned.
+
+    Raises:
+        StepResultError: it cannot be stored; names the path.
+    """
+    try:
+        return payload.encode(workflow.signature.result, value, what="result")
+    except errors.PayloadError as error:
+        raise errors.StepResultError(error.message, cure=error.cure, detail=error.detail) from None
+
+
+def zone(workflow: "Workflow[Any, Any]") -> str:
+    """The time zone in which a scheduled handler is told its time."""
+    for schedule in workflow.options.schedules:
+        found: str | None = getattr(schedule, "tz", None)
+        if found:
+            return found
+    return "UTC"
+
+
+def inside(managers: "Sequence[Callable[[], AbstractContextManager[Any]]]", fn: "Callable[..., Any]") -> "Any":
+    """Call `fn` inside of what `tako.contrib` has set up around handlers or steps."""
+    from contextlib import ExitStack
+
+    with ExitStack() as entered:
+        for manager in managers:
+            entered.enter_context(manager())
+        return fn()
 
 
 def signal_text(text: str | None) -> str | None:

@@ -55,10 +55,11 @@ class Watchdog:
         patience = BLOCKED_AFTER_S
         while not self._answered.wait(patience):
             trace, where = tracebacks.stack(self._loop_thread)
+            blocked_s = time.monotonic() - asked
             self._log(
                 "warning",
-                f"the event loop has been blocked for {time.monotonic() - asked:.1f}s by {where or 'code that is not Python'}; "
-                "all async runs of this worker wait. Declare the blocking function with `def`: it then runs in a thread",
+                f"the event loop has been blocked for {blocked_s:.1f}s by {where or 'code that is not Python'}; all "
+                "async runs of this worker wait. Declare the blocking function with `def`: it then runs in a thread",
                 traceback=trace or None,
             )
             patience *= 2
