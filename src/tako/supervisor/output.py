@@ -112,10 +112,14 @@ class Follower:
             return False
         self._offset += len(chunk)
         self._cut_into_lines(chunk)
-        # Where the next daemon is to go on: at the beginning of the line that is not complete.
-        os.pwrite(self._cursor, b"%020d" % (self._offset - len(self._rest)), 0)
+        self._note_cursor()
         self._punch()
         return True
+
+    def _note_cursor(self) -> None:
+        # Where the next daemon is to go on: at the beginning of the line that is not complete.
+        with suppress(OSError):  # a full disk: some lines may be read twice
+            os.pwrite(self._cursor, b"%020d" % (self._offset - len(self._rest)), 0)
 
     def _skip_backlog(self) -> None:
         size = os.fstat(self._file).st_size
@@ -163,7 +167,7 @@ class Follower:
             # A line that is appended between these two calls is lost; better than a full disk.
             os.ftruncate(self._file, 0)
             self._offset = self._punched = 0
-            os.pwrite(self._cursor, b"%020d" % 0, 0)
+            self._note_cursor()
 
     def _close(self) -> None:
         if not self._is_open:

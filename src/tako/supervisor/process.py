@@ -95,8 +95,11 @@ class Process:
         exit_ = await self.child.wait()
         lines: list[str] = []
         if self._follower is not None:
-            await self._follower.finish()
-            lines = list(self._follower.tail)
+            try:
+                await self._follower.finish()
+            except Exception as error:  # whatever became of its output, its end must be told
+                lines.append(f"(the rest of the output is lost: {error!r})")
+            lines = [*self._follower.tail, *lines]
         listener.on_exit(exit_, lines)
 
 

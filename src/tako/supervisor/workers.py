@@ -131,14 +131,17 @@ class WorkerPool:
         Raises:
             WorkerUnhealthy: it is refused.
         """
-        state = self._state
-        if state.health in (Health.HEALTHY, Health.DEGRADED):
+        if self._state.health in (Health.HEALTHY, Health.DEGRADED):
             return True
+        due = next_due(self._state)
+        if due is not None and due <= self._clock.monotonic():  # the timer is about to go off
+            self._feed(events.Tick())
+        state = self._state
         if state.health is Health.STOPPED:
             raise self._refused(events.Refusal.STOPPED)
-        if state.health is Health.COOLDOWN and state.until is not None and state.until > self._clock.monotonic():
+        if state.health is Health.COOLDOWN and not state.is_elapsed:
             raise self._refused(events.Refusal.UNHEALTHY)
-        return False
+        return state.health in (Health.HEALTHY, Health.DEGRADED)
 
     async def admit(self, deadline: float) -> None:
         """Return when an enqueue may be stored. `deadline` is the caller's, in monotonic seconds.
