@@ -1,4 +1,4 @@
-"""`tako dev`: the engine of this folder's app in the foreground, with its web app, its screen, and a watch on its files.
+"""`tako dev`: the engine of this folder's app in the foreground, its web app, its screen, a watch on its files.
 
 Everything that is started here is stopped here, in the reverse order, at the first Ctrl-C; the second kills.
 """
@@ -19,6 +19,7 @@ from tako.dev.boots import BootLines
 from tako.dev.interrupts import Interrupts
 from tako.dev.keyboard import Key
 from tako.dev.options import DevOptions
+from tako.dev.runs import RunLines
 from tako.dev.screen import Header
 from tako.dev.session import Session
 from tako.dev.web import Web
@@ -72,7 +73,9 @@ class Dev:
             on_fatal=self._fatal,
             on_health=self._health_changed,
             on_code=self._code_changed,
+            on_events=lambda events: self._runs.tell(events),
         )
+        self._runs = RunLines(self.host, self.session)
         self.web = Web(self.host, session=self.session, port=options.port) if options.web else None
         self._read_secrets()
 
@@ -128,6 +131,7 @@ class Dev:
         if self.web is not None:
             await self.web.stop()  # before the engine, so that requests in flight can still enqueue
         await self.host.stop()
+        self._runs.close()
 
     def _kill(self) -> None:
         """The second Ctrl-C: every process of ours, now. What was acknowledged is in the store."""

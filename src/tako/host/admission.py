@@ -79,7 +79,9 @@ class Admission:
             group = self._registry.group_of(new["workflow"])
             if group is None or group not in self._gates:
                 return None
-            if new.get("if_unhealthy") != "hold":
+            info = self._registry.find(new["workflow"])
+            otherwise = info.get("if_unhealthy", "raise") if info is not None else "raise"
+            if new.get("if_unhealthy", otherwise) != "hold":
                 groups.add(group)
         return groups
 
@@ -125,7 +127,8 @@ class Admission:
         if new.get("signature") != info["signature"]:
             payload = check_payload(info, new["payload_json"])
             if (template := info.get("key")) and "key" not in new:
-                new["key"] = templates.render(templates.parse(template), payload)
+                defaults = (info.get("options") or {}).get("defaults") or {}
+                new["key"] = templates.render(templates.parse(template), {**defaults, **payload})
         new.setdefault("retries", info["retries"])
 
 

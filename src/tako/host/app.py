@@ -43,7 +43,7 @@ LOOK_AGAIN_S = 0.005
 
 
 class AppHost:
-    """One app's engine. `on_fatal` hears of what ends it; `on_health` and `on_code` tell a screen what has changed."""
+    """One app's engine. `on_fatal` hears of what ends it; the other callbacks tell a screen what has changed."""
 
     def __init__(
         self,
@@ -59,6 +59,7 @@ class AppHost:
         on_fatal: Callable[[TakoError], None] = lambda error: None,
         on_health: Callable[[str], None] = lambda group: None,
         on_code: Callable[[list[str]], None] = lambda changed: None,
+        on_events: Callable[[list[Event]], None] = lambda events: None,
     ) -> None:
         self.config = config
         self.hub = hub
@@ -71,6 +72,7 @@ class AppHost:
         self.on_fatal = on_fatal
         self.on_health = on_health
         self.on_code = on_code
+        self.on_events = on_events
         self.places = places or places_of(config.root)
         self.tokens = Tokens(config.name)
         self.registry = Registry()
@@ -228,6 +230,7 @@ class AppHost:
         for event in events:
             if type(event) is Ended:
                 self.ended_watch.tell(event.run_id)
+        self.on_events(events)
         if self.streams.has_listeners:
             self.view.stream(events)
 
