@@ -38,20 +38,20 @@ if TYPE_CHECKING:
     from tako.sdk.context import AsyncContext as AsyncContext
     from tako.sdk.context import Context as Context
     from tako.sdk.current import current as current
+    from tako.sdk.finding import aget_run as aget_run
+    from tako.sdk.finding import aruns as aruns
+    from tako.sdk.finding import get_run as get_run
+    from tako.sdk.finding import runs as runs
     from tako.sdk.handles import Run as Run
     from tako.sdk.handles import Step as Step
-    from tako.sdk.handles import aenqueue as aenqueue
-    from tako.sdk.handles import aget_run as aget_run
-    from tako.sdk.handles import aruns as aruns
-    from tako.sdk.handles import enqueue as enqueue
-    from tako.sdk.handles import get_run as get_run
-    from tako.sdk.handles import runs as runs
     from tako.sdk.options import Cron as Cron
     from tako.sdk.options import Every as Every
     from tako.sdk.options import Rate as Rate
     from tako.sdk.options import Retry as Retry
     from tako.sdk.secrets import MissingSecret as MissingSecret
     from tako.sdk.secrets import secrets as secrets
+    from tako.sdk.sending import aenqueue as aenqueue
+    from tako.sdk.sending import enqueue as enqueue
     from tako.sdk.signals import Signal as Signal
     from tako.sdk.startup import on_start as on_start
     from tako.sdk.workflow import Workflow as Workflow
@@ -76,14 +76,14 @@ _HOME = {
     "Signal": "tako.sdk.signals",
     "Step": "tako.sdk.handles",
     "Workflow": "tako.sdk.workflow",
-    "aenqueue": "tako.sdk.handles",
-    "aget_run": "tako.sdk.handles",
-    "aruns": "tako.sdk.handles",
+    "aenqueue": "tako.sdk.sending",
+    "aget_run": "tako.sdk.finding",
+    "aruns": "tako.sdk.finding",
     "current": "tako.sdk.current",
-    "enqueue": "tako.sdk.handles",
-    "get_run": "tako.sdk.handles",
+    "enqueue": "tako.sdk.sending",
+    "get_run": "tako.sdk.finding",
     "on_start": "tako.sdk.startup",
-    "runs": "tako.sdk.handles",
+    "runs": "tako.sdk.finding",
     "secrets": "tako.sdk.secrets",
     "workflow": "tako.sdk.workflow",
     **dict.fromkeys(_ERRORS, "tako.errors"),

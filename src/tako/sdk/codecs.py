@@ -382,9 +382,10 @@ def _load_first(members: "list[Codec]", value: "Any", name: str) -> "Any":
             return member.load(value)
         except Misfit as misfit:
             misfits.append(misfit)
-    deepest = max(misfits, key=lambda misfit: len(misfit.trail))
-    if deepest.trail:
-        raise deepest
+    # The member that was meant is the one that has got furthest, and lacks nothing.
+    likely = max(misfits, key=lambda misfit: (misfit.reason != "missing", misfit.trail.count(".")))
+    if likely.trail:
+        raise likely
     return wrong(name, value)
 
 

@@ -1,38 +1,30 @@
-"""Run: a handle on an enqueued run. And what finds runs: `get_run`, `runs`, `find`; and enqueueing by name.
+"""Run: a handle on an enqueued run, and what can be asked of the engine about it.
 
 Every call that talks to the engine has a twin with `a` in front. Both build the same request and read the same
 answer; only the way in between differs.
 """
 
-from tako.errors import RunCancelled, RunFailed, UnknownSignal
+from tako.errors import RunCancelled, RunFailed
 from tako.sdk import codecs, options, payload, runtime
-from tako.sdk import workflow as workflows
-from tako.sdk.enqueueing import NOTHING, check_key
-from tako.sdk.ids import uuid7
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator, Mapping
     from datetime import datetime
-    from typing import Any, Generic, TypeVar, Unpack
+    from typing import Any, Generic, TypeVar
 
     from tako.protocol.messages import RunInfo, ShownStatus, StepInfo
-    from tako.sdk.enqueueing import UsingOptions
     from tako.sdk.options import Duration
-    from tako.sdk.signals import Signal
     from tako.sdk.workflow import Workflow
 
     R = TypeVar("R")
-    T = TypeVar("T")
     Request = tuple[str, dict[str, Any]]
 else:
-    from tako.sdk.generic import Generic, R, T
+    from tako.sdk.generic import Generic, R
 
 DEADLINE_S = 5.0
 # `wait_run` is asked again this often, so that a new daemon is noticed although it knows of no wait.
 _WAIT_PIECE_MS = 20_000
 _ENDED = ("succeeded", "cancelled", "dead")
-_PAGE = 100
 
 
 class Run(Generic[R]):
@@ -174,10 +166,10 @@ class Run(Generic[R]):
         return "retry", {"id": self.id} if from_step is None else {"id": self.id, "from_step": from_step}
 
     def _ask(self, request: "Request", *, deadline_s: float = DEADLINE_S) -> "RunInfo":
-        return _call(request, deadline_s)  # type: ignore[no-any-return]
+        return ask(request, deadline_s)  # type: ignore[no-any-return]
 
     async def _aask(self, request: "Request", *, deadline_s: float = DEADLINE_S) -> "RunInfo":
-        return await _acall(request, deadline_s)  # type: ignore[no-any-return]
+        return await aask(request, deadline_s)  # type: ignore[no-any-return]
 
     def _knows_args(self) -> bool:
         return (self.is_new and self._values is not None) or (self._info is not None and "payload_json" in self._info)
@@ -252,216 +244,16 @@ class _Deadline:
             raise TimeoutError(f"run {info['id']} is {info['status']} after {self._text}; it goes on")
 
 
-# --- finding runs ---------------------------------------------------------------------------------------------------
+# --- small things ----------------------------------------------------------------------------------------------------
 
 
-def get_run(id: str) -> Run["Any"]:
-    """The run with this id. Raises RunNotFound: it never existed, or was removed after its retention."""
-    return run_of(_call(("get_run", {"id": id}), DEADLINE_S))
-
-
-async def aget_run(id: str) -> Run["Any"]:
-    """As `get_run`, awaited."""
-    return run_of(await _acall(("get_run", {"id": id}), DEADLINE_S))
-
-
-def runs(
-    *,
-    workflow: "str | Workflow[Any, Any] | None" = None,
-    status: "ShownStatus | None" = None,
-    since: "Duration | datetime | None" = None,
-    until: "Duration | datetime | None" = None,
-    group: str | None = None,
-    key: str | None = None,
-    limit: int | None = None,
-) -> "Iterator[Run[Any]]":
-    """Runs, the newest first, fetched page by page. `since` and `until` are times, or how long ago."""
-    pages = _Pages(workflow, status, since, until, group, key, limit)
-    while (request := pages.next_request()) is not None:
-        yield from pages.read(_call(request, DEADLINE_S))
-
-
-async def aruns(
-    *,
-    workflow: "str | Workflow[Any, Any] | None" = None,
-    status: "ShownStatus | None" = None,
-    since: "Duration | datetime | None" = None,
-    until: "Duration | datetime | None" = None,
-    group: str | None = None,
-    key: str | None = None,
-    limit: int | None = None,
-) -> "AsyncIterator[Run[Any]]":
-    """As `runs`, for `async for`."""
-    pages = _Pages(workflow, status, since, until, group, key, limit)
-    while (request := pages.next_request()) is not None:
-        for run in pages.read(await _acall(request, DEADLINE_S)):
-            yield run
-
-
-class _Pages:
-    """The pages of a list of runs."""
-
-    def __init__(
-        self,
-        workflow: "str | Workflow[Any, Any] | None",
-        status: "str | None",
-        since: "Duration | datetime | None",
-        until: "Duration | datetime | None",
-        group: str | None,
-        key: str | None,
-        limit: int | None,
-    ) -> None:
-        name = workflow if workflow is None or isinstance(workflow, str) else workflow.name
-        fields = {
-            "workflow": name,
-            "status": status,
-            "since_ms": _time_ms(since, what="since"),
-            "until_ms": _time_ms(until, what="until"),
-            "group": group,
-            "key": key,
-        }
-        self._fields: dict[str, Any] = {name: value for name, value in fields.items() if value is not None}
-        self._left = limit
-        self._is_done = False
-
-    def next_request(self) -> "Request | None":
-        if self._is_done or self._left == 0:
-            return None
-        return "list_runs", {**self._fields, "limit": _PAGE if self._left is None else min(_PAGE, self._left)}
-
-    def read(self, data: "dict[str, Any]") -> "list[Run[Any]]":
-        found = [run_of(info) for info in data["runs"]]
-        if self._left is not None:
-            self._left -= len(found)
-        self._fields["after"] = data.get("next")
-        self._is_done = data.get("next") is None or not found
-        return found
-
-
-def _time_ms(value: "Any", *, what: str) -> int | None:
-    if value is None:
-        return None
-    if hasattr(value, "utcoffset"):
-        return options.instant_ms(value, what=what)
-    from time import time_ns
-
-    return time_ns() // 1_000_000 - options.duration_ms(value, what=what)
-
-
-def find(workflow: "Workflow[Any, R]", key: str) -> "Run[R]":
-    """What Workflow.find does."""
-    return run_of(_call(_find(workflow, key), DEADLINE_S), workflow)
-
-
-async def afind(workflow: "Workflow[Any, R]", key: str) -> "Run[R]":
-    """What Workflow.afind does."""
-    return run_of(await _acall(_find(workflow, key), DEADLINE_S), workflow)
-
-
-def _find(workflow: "Workflow[Any, Any]", key: str) -> "Request":
-    return "find_run", {"workflow": workflow.name, "key": check_key(key)}
-
-
-def run_of(info: "RunInfo", workflow: "Workflow[Any, Any] | None" = None) -> "Run[Any]":
-    """A handle for what the engine told of a run; typed if this process has imported its workflow."""
-    found = workflow or workflows.declared().get(info["workflow"]) or info["workflow"]
-    return Run(info["id"], found, info=info)
-
-
-# --- signals --------------------------------------------------------------------------------------------------------
-
-
-def signal(
-    workflow: "Workflow[Any, Any]", run: "Run[Any] | str", signal: "Signal[T]", value: "T", id: str | None
-) -> None:
-    """What Workflow.signal does."""
-    _call(_signal(workflow, run, signal, value, id), DEADLINE_S)
-
-
-async def asignal(
-    workflow: "Workflow[Any, Any]", run: "Run[Any] | str", signal: "Signal[T]", value: "T", id: str | None
-) -> None:
-    """What Workflow.asignal does."""
-    await _acall(_signal(workflow, run, signal, value, id), DEADLINE_S)
-
-
-def _signal(
-    workflow: "Workflow[Any, Any]", run: "Run[Any] | str", signal: "Signal[Any]", value: "Any", id: str | None
-) -> "Request":
-    if not hasattr(signal, "received"):
-        raise TypeError(f"expected a Signal, found {signal!r}")
-    if signal.name not in [declared.name for declared in workflow.signals]:
-        known = ", ".join(repr(declared.name) for declared in workflow.signals) or "none"
-        raise UnknownSignal(
-            f"workflow {workflow.name!r} declares no signal {signal.name!r}; it declares: {known}",
-            cure="Name it in @workflow(signals=[...]).",
-        )
-    where = {"id": run.id} if isinstance(run, Run) else {"workflow": workflow.name, "key": check_key(run)}
-    # With an id, always: a signal that is sent again after a lost reply is kept once.
-    return "signal_run", {
-        **where,
-        "signal": signal.name,
-        "payload_json": signal.encode(value),
-        "signal_id": id or uuid7(),
-    }
-
-
-# --- enqueue by name ------------------------------------------------------------------------------------------------
-
-
-def enqueue(name: str, args: "Mapping[str, Any] | None" = None, /, **given: "Unpack[UsingOptions]") -> "Run[Any]":
-    """Enqueue by name, for apps that must boot while a workflow file is broken. Options as in `using`.
-
-    The arguments are checked by the engine, or here if this process has imported the workflow.
-
-    Raises:
-        EnqueueError: nothing was stored (except EnqueueUnknown); the subclass says why.
-    """
-    run, using, values = _by_name(name, args, given)
-    stored = runtime.engine().enqueue((run,), deadline_s=using.deadline_s, immediate=using.immediate)[0]
-    return _enqueued(name, stored, values)
-
-
-async def aenqueue(
-    name: str, args: "Mapping[str, Any] | None" = None, /, **given: "Unpack[UsingOptions]"
-) -> "Run[Any]":
-    """As `enqueue`, awaited."""
-    run, using, values = _by_name(name, args, given)
-    engine = runtime.engine()
-    stored = (await engine.aenqueue((run,), deadline_s=using.deadline_s, immediate=using.immediate))[0]
-    return _enqueued(name, stored, values)
-
-
-def _by_name(name: str, args: "Mapping[str, Any] | None", given: "Any") -> "tuple[Any, Any, dict[str, Any]]":
-    if not isinstance(name, str) or not name:
-        raise TypeError(f"expected a workflow's name, found {name!r}")
-    using = NOTHING.of(given) if given else NOTHING
-    known = workflows.declared().get(name)
-    if known is not None:
-        values, run = workflows.new_run(known, using, (), dict(args or {}))
-        return run, using, values
-    values = payload.dump_arguments(args or {})
-    run_by_name: Any = {
-        "id": uuid7(),
-        "workflow": name,
-        "payload_json": payload.checked(payload.dumps(values), what=f"arguments of {name}"),
-    }
-    using.into(run_by_name)
-    return run_by_name, using, values
-
-
-def _enqueued(name: str, stored: "Any", values: "dict[str, Any]") -> "Run[Any]":
-    return Run(stored["id"], workflows.declared().get(name) or name, is_new=stored["is_new"], values=values)
-
-
-# --- small things ---------------------------------------------------------------------------------------------------
-
-
-def _call(request: "Request", deadline_s: float) -> "Any":
+def ask(request: "Request", deadline_s: float = DEADLINE_S) -> "Any":
+    """Ask the engine; what its reply carries."""
     return runtime.engine().call(request[0], request[1], deadline_s=deadline_s)
 
 
-async def _acall(request: "Request", deadline_s: float) -> "Any":
+async def aask(request: "Request", deadline_s: float = DEADLINE_S) -> "Any":
+    """As `ask`, awaited."""
     return await runtime.engine().acall(request[0], request[1], deadline_s=deadline_s)
 
 

@@ -191,6 +191,17 @@ class Field:
         self.parameter = parameter or name
 
 
+def _exactly(cls: type, value: object) -> None:
+    """Refuse what is not of this class. A subclass too: it would come back without the fields that it adds."""
+    if type(value) is cls:
+        return
+    if isinstance(value, cls):
+        raise Misfit(
+            f"expected {cls.__name__}, found its subclass {type(value).__name__}; annotate the subclass, or both"
+        )
+    wrong(cls.__name__, value)
+
+
 def _object(cls: "Any", fields_of: "Callable[[], Iterable[Field]]") -> Codec:
     """An object with attributes. Fields are compiled at the first use, since a class may contain itself.
 
@@ -204,8 +215,7 @@ def _object(cls: "Any", fields_of: "Callable[[], Iterable[Field]]") -> Codec:
         return cache
 
     def dump(value: "Any") -> "dict[str, Any]":
-        if not isinstance(value, cls):
-            wrong(cls.__name__, value)
+        _exactly(cls, value)
         found = {}
         for field in fields():
             try:
@@ -348,10 +358,9 @@ def _pydantic(cls: "Any") -> Codec:
     invalid = sys.modules["pydantic"].ValidationError
 
     def dump(value: "Any") -> "Any":
-        if not isinstance(value, cls):
-            wrong(cls.__name__, value)
+        _exactly(cls, value)
         try:
-            return value.model_dump(mode="json", by_alias=True, round_trip=True)
+            return value.model_dump(mode="json", by_alias=True, round_trip=True, warnings="error")
         except Exception as error:  # pydantic_core has a class of its own for each way to fail
             raise Misfit(f"{cls.__name__} cannot be stored: {error}") from error
 
@@ -373,8 +382,7 @@ def _msgspec(cls: "Any") -> Codec:
     msgspec = sys.modules["msgspec"]
 
     def dump(value: "Any") -> "Any":
-        if not isinstance(value, cls):
-            wrong(cls.__name__, value)
+        _exactly(cls, value)
         try:
             return msgspec.to_builtins(value, str_keys=True)
         except TypeError as error:

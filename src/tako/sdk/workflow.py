@@ -154,15 +154,15 @@ class Workflow(Generic[P, R]):
 
     def find(self, *, key: str) -> Run[R]:
         """The newest run with this key, finished ones too. Raises RunNotFound."""
-        from tako.sdk import handles
+        from tako.sdk import finding
 
-        return handles.find(self, key)
+        return finding.find(self, key)
 
     async def afind(self, *, key: str) -> Run[R]:
         """As `find`, awaited."""
-        from tako.sdk import handles
+        from tako.sdk import finding
 
-        return await handles.afind(self, key)
+        return await finding.afind(self, key)
 
     def signal(self, run: Run[Any] | str, signal: Signal[T], value: T, *, id: str | None = None) -> None:
         """Send a value to a run, given as a Run or as its key. The same `id` twice is kept once.
@@ -170,15 +170,15 @@ class Workflow(Generic[P, R]):
         Raises:
             UnknownSignal, RunNotFound, RunFinished, PayloadError: nothing was sent.
         """
-        from tako.sdk import handles
+        from tako.sdk import sending
 
-        handles.signal(self, run, signal, value, id)
+        sending.signal(self, run, signal, value, id)
 
     async def asignal(self, run: Run[Any] | str, signal: Signal[T], value: T, *, id: str | None = None) -> None:
         """As `signal`, awaited."""
-        from tako.sdk import handles
+        from tako.sdk import sending
 
-        await handles.asignal(self, run, signal, value, id)
+        await sending.asignal(self, run, signal, value, id)
 
     # --- in tests ---
 
