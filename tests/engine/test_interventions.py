@@ -206,9 +206,9 @@ def test_a_run_that_crashed_too_often_can_be_retried(engine: Rig) -> None:
 def test_a_dead_run_is_unseen_until_it_is_acknowledged(engine: Rig) -> None:
     run_id = dead(engine)
 
-    assert engine.do(runs.ack, [run_id]) == 1
+    assert engine.do(runs.ack, [run_id], now_ms=engine.now_ms) == 1
     assert engine.info(run_id)["acknowledged"] is True
-    assert engine.do(runs.ack, [run_id]) == 0
+    assert engine.do(runs.ack, [run_id], now_ms=engine.now_ms) == 0
     assert engine.store.count("charge", "unseen") == 0
 
 
@@ -218,19 +218,19 @@ def test_the_ack_of_a_parent_covers_its_children(engine: Rig) -> None:
     engine.fail(child)
     engine.fail(parent)
 
-    assert engine.do(runs.ack, [parent]) == 2
+    assert engine.do(runs.ack, [parent], now_ms=engine.now_ms) == 2
 
 
 def test_all_or_those_of_one_workflow_can_be_acknowledged(engine: Rig) -> None:
     for workflow in ("charge", "charge", "refund"):
         engine.fail(engine.start(workflow, retries=0))
 
-    assert engine.do(runs.ack, workflow="refund") == 1
-    assert engine.do(runs.ack) == 2
+    assert engine.do(runs.ack, workflow="refund", now_ms=engine.now_ms) == 1
+    assert engine.do(runs.ack, now_ms=engine.now_ms) == 2
 
 
 def test_a_run_that_succeeded_has_nothing_to_acknowledge(engine: Rig) -> None:
     run_id = engine.start()
     engine.succeed(run_id)
 
-    assert engine.do(runs.ack, [run_id, "nobody"]) == 0
+    assert engine.do(runs.ack, [run_id, "nobody"], now_ms=engine.now_ms) == 0

@@ -60,7 +60,7 @@ def withdraw(store: Store, run_id: str) -> bool:
     run = guard.find(store, run_id)
     if run["status"] != "pending" or run["epoch"] > 0:
         return False
-    for statement in ("delete_signals", "delete_payload", "delete_run"):
+    for statement in ("delete_unconsumed_signals", "delete_payload", "delete_run"):
         store.run(statement, run=run["seq"])
     store.move(run["workflow"], run["lane"], None)
     return True

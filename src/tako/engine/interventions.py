@@ -78,7 +78,7 @@ def retry(store: Store, run_id: str, *, from_step: str | None = None, now_ms: in
     intake.tell_pending(store, run_id, run["workflow"], "ready", now_ms)
 
 
-def ack(store: Store, ids: Sequence[str] | None = None, *, workflow: str | None = None) -> int:
+def ack(store: Store, ids: Sequence[str] | None = None, *, workflow: str | None = None, now_ms: int) -> int:
     """Mark dead runs as seen by somebody; how many were not before. A parent's `ack` covers its children.
 
     `ids` None: all, or all of one workflow.
@@ -89,6 +89,7 @@ def ack(store: Store, ids: Sequence[str] | None = None, *, workflow: str | None 
         rows = store.all("unseen_family", ids=json.dumps(list(ids)))
     for row in rows:
         store.run("ack_run", seq=row["seq"])
+        store.run("insert_intervention", run=row["seq"], at_ms=now_ms, what="ack", detail=None)
         store.move(row["workflow"], "unseen", None)
     return len(rows)
 

@@ -9,6 +9,17 @@ from tako.engine.store import Store
 
 BATCH = 200
 
+# The run's own row last: as long as it is there, what is left of it can be found.
+_DELETES = (
+    "delete_steps",
+    "delete_attempts",
+    "delete_remembered_signals",
+    "delete_interventions",
+    "delete_result",
+    "delete_payload",
+    "delete_run",
+)
+
 
 class Swept(NamedTuple):
     """How many runs one batch deleted, and where the next one begins; None: it was the last."""
@@ -45,8 +56,5 @@ def sweep(
 
 def delete(store: Store, seq: int) -> None:
     """Delete an ended run and all that is known of it. The numbers are the caller's to correct."""
-    for statement in (
-        "delete_steps", "delete_attempts", "delete_signals", "delete_interventions", "delete_result", "delete_payload",
-        "delete_run",
-    ):  # fmt: skip
+    for statement in _DELETES:
         store.run(statement, run=seq)

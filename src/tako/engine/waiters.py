@@ -198,7 +198,10 @@ def _take(store: Store, run: int, event_name: str, *, now_ms: int) -> str | None
     row = store.one("first_signal", run=run, event=event_name) or store.one("first_v0_signal", event=event_name)
     if row is None:
         return None
-    store.run("take_signal", position=row["position"], now_ms=now_ms)
+    if row["signal_id"] is None:
+        store.run("delete_signal", position=row["position"])
+    else:
+        store.run("take_signal", position=row["position"], now_ms=now_ms)
     return str(row["payload"])
 
 

@@ -150,7 +150,8 @@ CREATE TABLE signals (
   signal_id  TEXT,
   sent_ms    INTEGER NOT NULL,
   -- Kept after it was taken, so that the same signal_id sent again is recognised.
-  taken_ms   INTEGER
+  taken_ms   INTEGER,
+  CHECK (taken_ms IS NULL OR signal_id IS NOT NULL)
 ) STRICT;
 CREATE INDEX signals_waiting ON signals (run, event) WHERE taken_ms IS NULL;
 CREATE UNIQUE INDEX signals_once ON signals (run, event, signal_id) WHERE signal_id IS NOT NULL;

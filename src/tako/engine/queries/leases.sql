@@ -1,7 +1,8 @@
 -- name: runs_of_worker
 -- What a worker holds, whatever the leases in memory say.
 SELECT seq, id, workflow, status, lane, key, epoch, worker_id, release, attempt, attempt_open, attempt_ms, failures,
-       retries, crashes, lifetime_crashes, suspect_ms, claimed_ms, generation, parked_epoch, parent, reason, acknowledged
+       retries, crashes, lifetime_crashes, suspect_ms, claimed_ms, generation, parked_epoch, parent, reason,
+       acknowledged
   FROM runs WHERE status = 'running' AND worker_id = :worker_id ORDER BY seq;
 
 -- name: workers_with_runs
@@ -9,8 +10,8 @@ SELECT seq, id, workflow, status, lane, key, epoch, worker_id, release, attempt,
 SELECT DISTINCT worker_id FROM runs WHERE status = 'running' ORDER BY worker_id;
 
 -- name: running_runs
--- Likewise.
-SELECT id, epoch, worker_id FROM runs WHERE status = 'running' ORDER BY seq;
+-- Likewise, in the order of the index.
+SELECT id, epoch, worker_id FROM runs WHERE status = 'running' ORDER BY worker_id, seq;
 
 -- name: release_run
 -- Back into line, under the same attempt: neither a hand-back nor a crash spends a retry. After a crash the attempt's

@@ -19,9 +19,9 @@ DELETE FROM attempts WHERE run = :run;
 -- Through the unique index, all generations.
 DELETE FROM steps WHERE run = :run;
 
--- name: delete_signals
--- Taken ones too.
-DELETE FROM signals WHERE run = :run;
+-- name: delete_remembered_signals
+-- Those that were taken and have a signal_id; what nobody took was deleted when the run ended.
+DELETE FROM signals WHERE run = :run AND signal_id IS NOT NULL;
 
 -- name: delete_interventions
 DELETE FROM interventions WHERE run = :run;

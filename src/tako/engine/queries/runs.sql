@@ -21,13 +21,15 @@ SELECT id FROM runs WHERE workflow = :workflow AND key = :key AND ended_ms IS NU
 -- name: held_run
 -- What a worker's write is judged by, and what the rules need to know of a run.
 SELECT seq, id, workflow, status, lane, key, epoch, worker_id, release, attempt, attempt_open, attempt_ms, failures,
-       retries, crashes, lifetime_crashes, suspect_ms, claimed_ms, generation, parked_epoch, parent, reason, acknowledged
+       retries, crashes, lifetime_crashes, suspect_ms, claimed_ms, generation, parked_epoch, parent, reason,
+       acknowledged
   FROM runs WHERE id = :id;
 
 -- name: run_by_seq
 -- The same, for another table's reference.
 SELECT seq, id, workflow, status, lane, key, epoch, worker_id, release, attempt, attempt_open, attempt_ms, failures,
-       retries, crashes, lifetime_crashes, suspect_ms, claimed_ms, generation, parked_epoch, parent, reason, acknowledged
+       retries, crashes, lifetime_crashes, suspect_ms, claimed_ms, generation, parked_epoch, parent, reason,
+       acknowledged
   FROM runs WHERE seq = :seq;
 
 -- name: ready_heads

@@ -26,16 +26,17 @@ SELECT taken_ms FROM signals WHERE run = :run AND event = :event AND signal_id =
 
 -- name: first_signal
 -- In the order of sending.
-SELECT position, payload FROM signals WHERE run = :run AND event = :event AND taken_ms IS NULL
+SELECT position, payload, signal_id FROM signals WHERE run = :run AND event = :event AND taken_ms IS NULL
  ORDER BY position LIMIT 1;
 
 -- name: first_v0_signal
 -- One that names no run goes to the first wait for its name.
-SELECT position, payload FROM signals WHERE run IS NULL AND event = :event AND taken_ms IS NULL
+SELECT position, payload, signal_id FROM signals WHERE run IS NULL AND event = :event AND taken_ms IS NULL
  ORDER BY position LIMIT 1;
 
 -- name: take_signal
--- Kept until it is MAILBOX_MS old, for its signal_id; the payload has become a step's result.
+-- One with a signal_id is remembered until it is MAILBOX_MS old; its payload has become a step's result. One without is
+-- deleted instead, so that a run that takes thousands finds the next one at once.
 UPDATE signals SET taken_ms = :now_ms, payload = '' WHERE position = :position;
 
 -- name: unconsumed_signals

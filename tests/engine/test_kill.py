@@ -1,0 +1,48 @@
+"""kill -9 in the middle of writes: the file is sound, every invariant holds, and all that was acknowledged is there."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+from tako.engine import invariants, leases, schema
+from tako.engine.store import Store
+
+ROUNDS = 4
+LINES = 400
+
+
+def write_until_killed(path: Path, prefix: str) -> list[list[str]]:
+    """What a writing process printed before it was killed, as words; a line that was cut short is not one."""
+    with subprocess.Popen(
+        [sys.executable, "-m", "tests.engine.killed_writer", str(path), prefix], stdout=subprocess.PIPE
+    ) as process:
+        assert process.stdout is not None
+        lines = [process.stdout.readline() for _ in range(LINES)]
+        os.kill(process.pid, signal.SIGKILL)
+        lines += process.stdout.readlines()
+    assert process.returncode == -signal.SIGKILL
+    return [line.decode().split() for line in lines if line.endswith(b"\n")]
+
+
+def test_what_was_acknowledged_survives_kill_9_at_any_instant(tmp_path: Path) -> None:
+    path = tmp_path / "runs.db"
+    told: list[list[str]] = []
+    for number in range(ROUNDS):
+        told += write_until_killed(path, f"round{number}")
+
+        store = Store.open(path)
+        assert schema.check(store.connection) == []
+        with store.transaction():
+            leases.recover(store, alive=[], counted=True, death="SIGKILL", now_ms=10**9)
+        seen = invariants.Seen(acknowledged={run_id for what, run_id in told if what == "run"})
+        assert invariants.check(store, seen=seen) == []
+        saved = {run_id for run_id, _, _ in seen.steps}
+        assert {run_id for what, run_id in told if what == "step"} <= saved
+        ended = {row["id"] for row in store.connection.execute("SELECT id FROM runs WHERE status = 'succeeded'")}
+        assert {run_id for what, run_id in told if what == "end"} <= ended
+        store.close()
+    assert len(told) >= ROUNDS * LINES
