@@ -4,6 +4,8 @@ What other threads have for the loop (claimed runs, replies) goes into one queue
 each announcement is a system call. What the loop has to send goes out once a turn, in one piece.
 """
 
+from __future__ import annotations
+
 import asyncio
 from collections import deque
 from contextlib import ExitStack
@@ -33,7 +35,7 @@ if TYPE_CHECKING:
 class Loop:
     """The event loop of a worker's async handlers."""
 
-    def __init__(self, *, connection: "Connection", freed: "Callable[[], None]", log: "Callable[..., None]") -> None:
+    def __init__(self, *, connection: Connection, freed: Callable[[], None], log: Callable[..., None]) -> None:
         self._connection = connection
         self._freed = freed
         self._log = log
@@ -48,17 +50,17 @@ class Loop:
 
     # --- from other threads ---
 
-    def finish(self, work: "Coroutine[Any, Any, Any]") -> "Any":
+    def finish(self, work: Coroutine[Any, Any, Any]) -> Any:
         """Run a coroutine in the loop, wait for it, and give back what it returns."""
         return asyncio.run_coroutine_threadsafe(work, self.loop).result()
 
-    def begin(self, claimed: "ClaimedRun", workflow: "Workflow[Any, Any]", bench: "Bench") -> "AsyncAttempt":
+    def begin(self, claimed: ClaimedRun, workflow: Workflow[Any, Any], bench: Bench) -> AsyncAttempt:
         """Run a claimed run; announced by `hand_over`."""
         attempt = AsyncAttempt(claimed, workflow, bench, self)
         self._given.append((self._begin, attempt, None))
         return attempt
 
-    def reply(self, future: "asyncio.Future[Message]", message: "Message") -> None:
+    def reply(self, future: asyncio.Future[Message], message: Message) -> None:
         """A reply for a future of the loop; announced by `hand_over`."""
         self._given.append((_resolve, future, message))
 
@@ -89,13 +91,13 @@ class Loop:
             call, first, second = given.popleft()
             call(first, second)
 
-    def _begin(self, attempt: "AsyncAttempt", _: None) -> None:
+    def _begin(self, attempt: AsyncAttempt, _: None) -> None:
         task = self.loop.create_task(self._run(attempt))
         attempt.task = task
         self._tasks.add(task)
         self._watchdog.wake()
 
-    async def _run(self, attempt: "AsyncAttempt") -> None:
+    async def _run(self, attempt: AsyncAttempt) -> None:
         """One run. The task ends with it, and never raises."""
         try:
             await self._execute(attempt)
@@ -109,7 +111,7 @@ class Loop:
             self._freed()
             self.flush_soon()
 
-    async def _execute(self, attempt: "AsyncAttempt") -> None:
+    async def _execute(self, attempt: AsyncAttempt) -> None:
         if attempt.claimed["steps_next"] is not None:
             await self.threads.run(attempt.load_all_steps)
         arguments = execute.begin(attempt)
@@ -131,14 +133,14 @@ class Loop:
         execute.report(attempt, result, failure)
 
 
-async def _inside(managers: "Sequence[Callable[[], AbstractContextManager[Any]]]", handler: "Awaitable[Any]") -> "Any":
+async def _inside(managers: Sequence[Callable[[], AbstractContextManager[Any]]], handler: Awaitable[Any]) -> Any:
     with ExitStack() as entered:
         for manager in managers:
             entered.enter_context(manager())
         return await handler
 
 
-def _resolve(future: "asyncio.Future[Message]", message: "Message") -> None:
+def _resolve(future: asyncio.Future[Message], message: Message) -> None:
     if not future.done():
         future.set_result(message)
 
@@ -150,7 +152,7 @@ class Threads:
         self._jobs: SimpleQueue[tuple[Any, ...]] = SimpleQueue()
         self._free = 0
 
-    async def run(self, fn: "Callable[[], Any]") -> "Any":
+    async def run(self, fn: Callable[[], Any]) -> Any:
         """Call `fn` in a thread, with the context variables of this task."""
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Any] = loop.create_future()
@@ -171,7 +173,7 @@ class Threads:
             loop.call_soon_threadsafe(self._done, future, value, error)
             del value, error, fn, call, future
 
-    def _done(self, future: "asyncio.Future[Any]", value: object, error: BaseException | None) -> None:
+    def _done(self, future: asyncio.Future[Any], value: object, error: BaseException | None) -> None:
         self._free += 1
         if future.done():
             return

@@ -4,6 +4,8 @@ Every call gives back a coroutine and is noted until somebody awaits it: a step 
 otherwise be skipped without a word (loud.md 21).
 """
 
+from __future__ import annotations
+
 import asyncio
 import time
 
@@ -39,11 +41,11 @@ class AsyncAttempt(Attempt):
     is_async = True
     __slots__ = ("_calls", "_quiet", "host", "task")
 
-    def __init__(self, claimed: "ClaimedRun", workflow: "Workflow[Any, Any]", bench: "Bench", host: "Loop") -> None:
+    def __init__(self, claimed: ClaimedRun, workflow: Workflow[Any, Any], bench: Bench, host: Loop) -> None:
         super().__init__(claimed, workflow, bench)
         self.host = host
         self.task: asyncio.Task[None] | None = None
-        self.unawaited: dict[int, tuple[str, Coroutine[Any, Any, Any], str]] = {}
+        self.unawaited: dict[int, tuple[str, Coroutine[Any, Any, Any], tuple[str, int]]] = {}
         self._calls = 0
         self._quiet: asyncio.Event | None = None
 
@@ -74,8 +76,8 @@ class AsyncAttempt(Attempt):
     # --- what the context calls; each returns a coroutine that is noticed when nobody awaits it ---
 
     def step(
-        self, name: str, fn: "Callable[..., Any]", args: "tuple[Any, ...]", options: StepOptions
-    ) -> "Coroutine[Any, Any, Any]":
+        self, name: str, fn: Callable[..., Any], args: tuple[Any, ...], options: StepOptions
+    ) -> Coroutine[Any, Any, Any]:
         """As SyncAttempt.step; a sync function runs in a thread."""
         self._calls = token = self._calls + 1
         return self._noted(token, f"ctx.step({name!r})", self._step(token, name, fn, args, options))
@@ -83,30 +85,30 @@ class AsyncAttempt(Attempt):
     def map(
         self,
         name: str,
-        fn: "Callable[[Any], Any]",
-        items: "Iterable[Any]",
+        fn: Callable[[Any], Any],
+        items: Iterable[Any],
         options: StepOptions,
         *,
         limit: int,
         return_exceptions: bool,
-    ) -> "Coroutine[Any, Any, list[Any]]":
+    ) -> Coroutine[Any, Any, list[Any]]:
         """As SyncAttempt.map."""
         self._calls = token = self._calls + 1
         work = self._map(token, name, fn, list(items), options, limit, return_exceptions)
         return self._noted(token, f"ctx.map({name!r})", work)
 
-    def sleep(self, name: str, duration_ms: int) -> "Coroutine[Any, Any, None]":
+    def sleep(self, name: str, duration_ms: int) -> Coroutine[Any, Any, None]:
         """As SyncAttempt.sleep."""
         return self.sleep_until(name, now_ms() + duration_ms)
 
-    def sleep_until(self, name: str, when_ms: int) -> "Coroutine[Any, Any, None]":
+    def sleep_until(self, name: str, when_ms: int) -> Coroutine[Any, Any, None]:
         """As SyncAttempt.sleep_until."""
         self._calls = token = self._calls + 1
         return self._noted(token, f"ctx.sleep({name!r})", self._sleep_until(token, name, when_ms))
 
     def wait_for(
-        self, event: str, timeout_ms: int | None, received: "Callable[[str | None], Any]"
-    ) -> "Coroutine[Any, Any, Any]":
+        self, event: str, timeout_ms: int | None, received: Callable[[str | None], Any]
+    ) -> Coroutine[Any, Any, Any]:
         """As SyncAttempt.wait_for."""
         self._calls = token = self._calls + 1
         return self._noted(token, f"ctx.wait_for({event!r})", self._wait_for(token, event, timeout_ms, received))
@@ -119,20 +121,21 @@ class AsyncAttempt(Attempt):
             coroutine.close()
         if not forgotten:
             return None
-        call, _, place = forgotten[0]
+        call, _, (file, line) = forgotten[0]
         return errors.StepError(
-            f"{call} at {place} was called without await, so it did not run.", cure=f"Write `await {call[:-1]}, ...)`."
+            f"{call} at {tracebacks.short(file)}:{line} was called without await, so it did not run.",
+            cure=f"Write `await {call[:-1]}, ...)`.",
         )
 
-    def _noted(self, token: int, call: str, coroutine: "Coroutine[Any, Any, Any]") -> "Coroutine[Any, Any, Any]":
-        self.unawaited[token] = (call, coroutine, tracebacks.place_of_caller())
+    def _noted(self, token: int, call: str, coroutine: Coroutine[Any, Any, Any]) -> Coroutine[Any, Any, Any]:
+        self.unawaited[token] = (call, coroutine, tracebacks.caller())
         return coroutine
 
     # --- in the loop ---
 
     async def _step(
-        self, token: int, name: str, fn: "Callable[..., Any]", args: "tuple[Any, ...]", options: StepOptions
-    ) -> "Any":
+        self, token: int, name: str, fn: Callable[..., Any], args: tuple[Any, ...], options: StepOptions
+    ) -> Any:
         self.unawaited.pop(token, None)
         text = self.visit(name)
         kind = values.codec(name, fn, options.returns)
@@ -151,7 +154,7 @@ class AsyncAttempt(Attempt):
         await asyncio.sleep(0)
         self.judge_order(name)
 
-    async def _call(self, name: str, fn: "Callable[..., Any]", args: "tuple[Any, ...]", options: StepOptions) -> "Any":
+    async def _call(self, name: str, fn: Callable[..., Any], args: tuple[Any, ...], options: StepOptions) -> Any:
         tries = 0
         is_async = values.is_async(fn)
         while True:
@@ -172,7 +175,7 @@ class AsyncAttempt(Attempt):
                 self._became_quiet()
             await asyncio.sleep(delay_ms / 1000)
 
-    async def _timed(self, running: Running, awaitable: "Any") -> "Any":
+    async def _timed(self, running: Running, awaitable: Any) -> Any:
         """Await a step; the director cancels it at its deadline, through `expire`."""
         running.task = asyncio.current_task()
         try:
@@ -183,8 +186,8 @@ class AsyncAttempt(Attempt):
                 raise running.timeout_error() from None
             raise
 
-    async def _in_thread(self, running: Running, fn: "Callable[..., Any]", args: "tuple[Any, ...]") -> "Any":
-        def call() -> "Any":
+    async def _in_thread(self, running: Running, fn: Callable[..., Any], args: tuple[Any, ...]) -> Any:
+        def call() -> Any:
             running.enter_thread()
             try:
                 return fn(*args) if not around_steps else values.inside(around_steps, lambda: fn(*args))
@@ -196,7 +199,7 @@ class AsyncAttempt(Attempt):
             return await self._timed(running, value)
         return value
 
-    def on_loop(self, call: "Callable[[], None]") -> None:
+    def on_loop(self, call: Callable[[], None]) -> None:
         """Call it in the event loop's thread."""
         self.host.loop.call_soon_threadsafe(call)
 
@@ -217,7 +220,7 @@ class AsyncAttempt(Attempt):
         except TooLarge as large:
             raise values.too_large(name, large.size) from None
 
-    async def _ask(self, message: "Message") -> "Any":
+    async def _ask(self, message: Message | str) -> Any:
         future: asyncio.Future[Message] = self.host.loop.create_future()
         self.bench.connection.ask(message, lambda reply: self.host.reply(future, reply), keep=KEPT, run_id=self.run_id)
         self.host.flush_soon()
@@ -231,12 +234,12 @@ class AsyncAttempt(Attempt):
         self,
         token: int,
         name: str,
-        fn: "Callable[[Any], Any]",
-        every: "list[Any]",
+        fn: Callable[[Any], Any],
+        every: list[Any],
         options: StepOptions,
         limit: int,
         return_exceptions: bool,
-    ) -> "list[Any]":
+    ) -> list[Any]:
         self.unawaited.pop(token, None)
         results: list[Any] = [None] * len(every)
         # Saved ones first: they cost nothing, and then none of them looks skipped.
@@ -285,8 +288,8 @@ class AsyncAttempt(Attempt):
         self.check()
 
     async def _wait_for(
-        self, token: int, event: str, timeout_ms: int | None, received: "Callable[[str | None], Any]"
-    ) -> "Any":
+        self, token: int, event: str, timeout_ms: int | None, received: Callable[[str | None], Any]
+    ) -> Any:
         self.unawaited.pop(token, None)
         name = self.name_of_wait(event)
         text = self.visit(name)
@@ -297,7 +300,7 @@ class AsyncAttempt(Attempt):
             text = await self._park(name, event_name=event, timeout_at_ms=timeout_at_ms)
         return received(values.signal_text(text))
 
-    async def _park(self, name: str, **fields: "Any") -> str | None:
+    async def _park(self, name: str, **fields: Any) -> str | None:
         # Steps of other branches would lose their results with the run: wait until none is being executed.
         here = asyncio.current_task()
         while self.running:

@@ -5,6 +5,9 @@ cancelled, or is held by another worker now) and the director (a timeout, a drai
 them, both by one atomic operation: `end` says why no further step may start, and `settle` who reports the outcome.
 """
 
+from __future__ import annotations
+
+import json
 import time
 from _thread import allocate_lock, get_ident
 
@@ -34,13 +37,13 @@ if TYPE_CHECKING:
         def log(self, level: str, message: str, **fields: object) -> None:
             """One line on stderr."""
 
-        def finish(self, attempt: "Attempt", outcome: Message) -> None:
+        def finish(self, attempt: Attempt, outcome: Message) -> None:
             """Tell the engine how the attempt ended; returns before the engine has answered."""
 
-        def lost(self, attempt: "Attempt", why: str) -> None:
+        def lost(self, attempt: Attempt, why: str) -> None:
             """The engine said that the run is not ours any more."""
 
-        def parked(self, attempt: "Attempt") -> None:
+        def parked(self, attempt: Attempt) -> None:
             """The run is parked: it is not held here any more."""
 
         def watch(self, deadline: float) -> None:
@@ -104,7 +107,7 @@ class Attempt:
         "warnings", "workflow",
     )  # fmt: skip
 
-    def __init__(self, claimed: "ClaimedRun", workflow: "Workflow[Any, Any]", bench: "Bench") -> None:
+    def __init__(self, claimed: ClaimedRun, workflow: Workflow[Any, Any], bench: Bench) -> None:
         self.claimed = claimed
         self.workflow = workflow
         self.bench = bench
@@ -141,17 +144,17 @@ class Attempt:
 
     # Children: a run that is enqueued once, and waited for as for a signal (`@run:<id>`). Not in this version.
 
-    def start(self, name: str, workflow: "Any", args: "tuple[Any, ...]", kwargs: "dict[str, Any]") -> "Any":
+    def start(self, name: str, workflow: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Start a child run."""
         raise values.not_yet("ctx.start")
 
-    def gather(self, runs: "tuple[Any, ...]", *, return_exceptions: bool) -> "Any":
+    def gather(self, runs: tuple[Any, ...], *, return_exceptions: bool) -> Any:
         """Wait for children."""
         raise values.not_yet("ctx.gather")
 
     # Of a handler on the event loop; a thread's has no use for them.
 
-    def on_loop(self, call: "Callable[[], None]") -> None:
+    def on_loop(self, call: Callable[[], None]) -> None:
         """Call it in the event loop's thread."""
         raise NotImplementedError
 
@@ -235,7 +238,7 @@ class Attempt:
         count = self.signals[event] = self.signals.get(event, 0) + 1
         return f"signal:{event}" if count == 1 else f"signal:{event}#{count}"
 
-    def parked(self, answer: "Message") -> str | None:
+    def parked(self, answer: Message) -> str | None:
         """What the engine said to `park`: the value, if there was nothing to wait for; else Ended is raised."""
         if not answer["parked"]:
             value: str | None = answer.get("value_json")
@@ -271,22 +274,23 @@ class Attempt:
 
     # --- messages to the engine ---
 
-    def message(self, command: str) -> "Message":
+    def message(self, command: str) -> Message:
         """The fields that every message about this run has."""
         return {"command": command, "worker_id": self.bench.worker_id, "id": self.run_id, "epoch": self.epoch}
 
-    def save_message(self, name: str, text: str, started_ms: int) -> "Message":
-        """Save a step's result."""
-        return {
-            "command": "save_step",
-            "worker_id": self.bench.worker_id,
-            "id": self.run_id,
-            "epoch": self.epoch,
-            "step_name": name,
-            "result_json": text,
-            "started_ms": started_ms,
-            "attempt": self.attempt,
-        }
+    def save_message(self, name: str, text: str, started_ms: int) -> str:
+        """Save a step's result. Written by hand, as `succeeded_message`: they are most of what a worker says."""
+        return (
+            f'"command":"save_step",{self._who()},"step_name":{_quote(name)},"result_json":{_quote(text)},'
+            f'"started_ms":{started_ms},"attempt":{self.attempt}'
+        )
+
+    def succeeded_message(self, text: str) -> str:
+        """End the run with this result."""
+        return f'"command":"finish",{self._who()},"outcome":"succeeded","result_json":{_quote(text)}'
+
+    def _who(self) -> str:
+        return f'"worker_id":{_quote(self.bench.worker_id)},"id":{_quote(self.run_id)},"epoch":{self.epoch}'
 
     def refused(self, error: errors.TakoError) -> BaseException:
         """What the handler meets when the engine refuses a write about this run."""
@@ -296,7 +300,7 @@ class Attempt:
         return error
 
     @property
-    def log(self) -> "RunLog":
+    def log(self) -> RunLog:
         """What `ctx.log` is."""
         return RunLog(self)
 
@@ -304,6 +308,8 @@ class Attempt:
         """Log a line that carries the run."""
         self.bench.log(level, message, run_id=self.run_id, workflow=self.workflow.name, **fields)
 
+
+_quote = json.encoder.encode_basestring  # a JSON text inside JSON: one pass in C
 
 _GONE = frozenset(
     (errors.LeaseLost.code, errors.RunNotFound.code, errors.RunCancelled.code, errors.RunFinished.code, "illegal_move")

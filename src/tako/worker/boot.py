@@ -6,6 +6,8 @@ configuration can mend is one sentence and exits 78; `sys.exit()` in a module ex
 started and no socket opened.
 """
 
+from __future__ import annotations
+
 import faulthandler
 import os
 import sys
@@ -47,7 +49,7 @@ class Boot:
         self.registry: Registry = {"group": self.group, "workflows": [], "files": []}
         self.has_async = False
 
-    def hello(self) -> "Message":
+    def hello(self) -> Message:
         """The fields of `hello`, but for what is in flight."""
         return {
             "role": "worker",
@@ -116,7 +118,7 @@ def _read_envelope(boot: Boot) -> None:
     boot.files = letter.get("files", [])
 
 
-def _import_files(files: "Sequence[str]") -> None:
+def _import_files(files: Sequence[str]) -> None:
     for path in files:
         name = module_name(path)
         try:
@@ -162,7 +164,7 @@ def _declare(boot: Boot) -> None:
     boot.has_async = any(one.is_async for one in found)
 
 
-def run_start_hooks(finish: "Callable[[Coroutine[Any, Any, Any]], Any]") -> None:
+def run_start_hooks(finish: Callable[[Coroutine[Any, Any, Any]], Any]) -> None:
     """Call what `@tako.on_start` decorated; `finish` waits for an async one. If one fails, the boot has failed."""
     from tako.sdk.startup import hooks
 
@@ -177,13 +179,13 @@ def run_start_hooks(finish: "Callable[[Coroutine[Any, Any, Any]], Any]") -> None
         fail(error)
 
 
-def refuse(message: str) -> "NoReturn":
+def refuse(message: str) -> NoReturn:
     """Exit because of something that only new code or configuration can mend."""
     print(f"tako: {message}", file=sys.stderr, flush=True)  # noqa: T201
     leave(MISCONFIGURED_EXIT)
 
 
-def fail(error: BaseException) -> "NoReturn":
+def fail(error: BaseException) -> NoReturn:
     """Exit because of an exception of the user's code, printed as Python prints it, from the user's first frame on."""
     from tako.worker import redaction, tracebacks
 
@@ -195,6 +197,6 @@ def fail(error: BaseException) -> "NoReturn":
     leave(FAILED_EXIT)
 
 
-def leave(exit_code: int) -> "NoReturn":
+def leave(exit_code: int) -> NoReturn:
     """Exit as Python does: `atexit` runs, output is flushed."""
     raise SystemExit(exit_code)

@@ -6,6 +6,8 @@ push. Few claims are under way at a time, and places that get free meanwhile mak
 with the load, and a finished run and the claim for the next one travel in one frame.
 """
 
+from __future__ import annotations
+
 from _thread import allocate_lock
 
 TYPE_CHECKING = False
@@ -33,11 +35,11 @@ class Claims:
         *,
         worker_id: str,
         places: int,
-        connection: "Connection",
-        begin: "Callable[[ClaimedRun], None]",
-        on_empty: "Callable[[], None]",
-        later: "Callable[[float, Callable[[], None]], None]",
-        log: "Callable[..., None]",
+        connection: Connection,
+        begin: Callable[[ClaimedRun], None],
+        on_empty: Callable[[], None],
+        later: Callable[[float, Callable[[], None]], None],
+        log: Callable[..., None],
     ) -> None:
         self._worker_id = worker_id
         self._connection = connection
@@ -97,7 +99,7 @@ class Claims:
         fields = {"command": "claim_runs", "worker_id": self._worker_id, "max": places, "wait_ms": wait_ms}
         self._connection.ask(fields, lambda reply: self._answered(places, wait_ms, reply))
 
-    def _answered(self, places: int, wait_ms: int, reply: "Message") -> None:
+    def _answered(self, places: int, wait_ms: int, reply: Message) -> None:
         runs = reply["data"]["runs"] if reply["status"] == "ok" else ()
         with self._lock:
             self._under_way -= 1
@@ -113,7 +115,7 @@ class Claims:
             self._is_paused = False
         # The reader asks for what is free when it is through with this batch of replies.
 
-    def _failed(self, reply: "Message") -> None:
+    def _failed(self, reply: Message) -> None:
         if reply.get("code") == "connection_lost":
             return  # asked anew after the reconnect
         self._failures += 1

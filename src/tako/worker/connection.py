@@ -8,6 +8,8 @@ again while the store takes no writes (contract.md D8), and after the daemon was
 runs are in flight here. The engine answers a repeated write with its first outcome (E5), so sending twice is harmless.
 """
 
+from __future__ import annotations
+
 import json
 import time
 from _socket import AF_UNIX, SOCK_STREAM, socket  # `socket` wraps it in enums and selectors, 3 ms of a cold start
@@ -40,7 +42,7 @@ KEPT = 1  # sent again until acknowledged, unless its run is no longer ours
 FINAL = 2  # sent again until acknowledged, whatever `hello` says of its run: the engine knows how it ended
 
 _decode = json.JSONDecoder().raw_decode
-LOST: "Message" = {"status": "error", "code": "connection_lost", "message": "the connection to the engine was lost"}
+LOST: Message = {"status": "error", "code": "connection_lost", "message": "the connection to the engine was lost"}
 
 
 class TooLarge(Exception):
@@ -56,7 +58,7 @@ class _Request:
 
     __slots__ = ("frame", "keep", "on_reply", "refusals", "run_id")
 
-    def __init__(self, frame: bytes, on_reply: "OnReply", keep: int, run_id: str) -> None:
+    def __init__(self, frame: bytes, on_reply: OnReply, keep: int, run_id: str) -> None:
         self.frame = frame
         self.on_reply = on_reply
         self.keep = keep
@@ -79,13 +81,13 @@ class Connection:
         path: str,
         app: str,
         token: str,
-        hello: "Callable[[], Message]",
-        on_push: "Callable[[Message], None]",
-        on_stale: "Callable[[Sequence[str]], None]",
-        on_lost: "Callable[[], None]",
-        after_batch: "Callable[[], None]",
-        later: "Callable[[float, Callable[[], None]], None]",
-        log: "Callable[..., None]",
+        hello: Callable[[], Message],
+        on_push: Callable[[Message], None],
+        on_stale: Callable[[Sequence[str]], None],
+        on_lost: Callable[[], None],
+        after_batch: Callable[[], None],
+        later: Callable[[float, Callable[[], None]], None],
+        log: Callable[..., None],
     ) -> None:
         self._path = path
         self._greeting = {"command": "hello", "app": app, "token": token, "protocol": PROTOCOL_VERSION}
@@ -109,7 +111,7 @@ class Connection:
 
     # --- opening and closing ---
 
-    def open(self, *, timeout_s: float = RECONNECT_S) -> "HelloData":
+    def open(self, *, timeout_s: float = RECONNECT_S) -> HelloData:
         """Connect and say HELLO.
 
         Raises:
@@ -130,7 +132,7 @@ class Connection:
         self._is_closed = True
         self._hang_up()
 
-    def _greet(self) -> "HelloData":
+    def _greet(self) -> HelloData:
         connection = socket(AF_UNIX, SOCK_STREAM)
         try:
             # Who does not answer HELLO is as good as gone; afterwards a reply may take as long as a claim waits.
@@ -158,7 +160,7 @@ class Connection:
         found: HelloData = reply["data"]
         return found
 
-    def _take_up(self, connection: socket, *, stale: "Sequence[str]") -> None:
+    def _take_up(self, connection: socket, *, stale: Sequence[str]) -> None:
         """Use a greeted socket: send again all that waits for a reply, in its old order, before anything new."""
         gone = set(stale)
         if gone:
@@ -188,16 +190,21 @@ class Connection:
 
     # --- asking ---
 
-    def ask(self, fields: "Message", on_reply: "OnReply", *, keep: int = ONCE, run_id: str = "") -> None:
+    def ask(self, body: Message | str, on_reply: OnReply, *, keep: int = ONCE, run_id: str = "") -> None:
         """Put a request into the outbox; `flush` sends it. `on_reply` gets the whole reply, in the reader's thread.
+
+        `body` is the request's fields, or their text without braces (what is asked for each step is written by hand).
 
         A request that is kept may be asked while the daemon is away; another one is then answered with LOST at once.
 
         Raises:
             TooLarge: the frame would be refused; nothing was asked.
         """
-        fields["request"] = number = next(self._numbers)
-        frame = framing.encode(fields)
+        number = next(self._numbers)
+        if type(body) is str:
+            frame = f'{{"request":{number},{body}}}\n'.encode("utf-8", "surrogatepass")
+        else:
+            frame = framing.encode({"request": number, **body})  # type: ignore[dict-item]
         if len(frame) > framing.MAX_FRAME_BYTES:
             raise TooLarge(len(frame))
         with self._table:
@@ -224,7 +231,7 @@ class Connection:
             finally:
                 self._sending.release()
 
-    def call(self, fields: "Message", *, keep: int = ONCE, run_id: str = "") -> "Any":
+    def call(self, body: Message | str, *, keep: int = ONCE, run_id: str = "") -> Any:
         """Ask, and wait for the reply's data. Not to be called by the reader's thread.
 
         Raises:
@@ -232,7 +239,7 @@ class Connection:
             TooLarge: the frame would be refused; nothing was asked.
         """
         waiter = Waiter()
-        self.ask(fields, waiter, keep=keep, run_id=run_id)
+        self.ask(body, waiter, keep=keep, run_id=run_id)
         self.flush()
         return waiter.wait()
 
@@ -289,7 +296,7 @@ class Connection:
             if waiting is not None and waiting.locked() and not self._has_kept():
                 waiting.release()
 
-    def _hand_out(self, message: "Message") -> None:
+    def _hand_out(self, message: Message) -> None:
         number = message.get("request")
         if number is None:
             self._on_push(message)
@@ -308,7 +315,7 @@ class Connection:
         else:
             request.on_reply(message)
 
-    def _send_again(self, number: int, request: _Request, message: "Message") -> None:
+    def _send_again(self, number: int, request: _Request, message: Message) -> None:
         delay_s = _AGAIN_AFTER_S[min(request.refusals, len(_AGAIN_AFTER_S) - 1)]
         if request.refusals in (0, 60):
             self._log("error", f"the store takes no writes, results wait in memory: {message.get('message', '')}")
@@ -342,18 +349,18 @@ class Waiter:
         self._lock.acquire()
         self._reply: Message = LOST
 
-    def __call__(self, reply: "Message") -> None:
+    def __call__(self, reply: Message) -> None:
         """Take the reply and wake who waits."""
         self._reply = reply
         self._lock.release()
 
-    def wait(self) -> "Any":
+    def wait(self) -> Any:
         """The reply's data, once it is there; raises the error that it stands for."""
         self._lock.acquire()
         return data_of(self._reply)
 
 
-def data_of(reply: "Message") -> "Any":
+def data_of(reply: Message) -> Any:
     """The data of a reply; raises the TakoError that it stands for."""
     if reply["status"] == "ok":
         return reply.get("data")

@@ -1,5 +1,7 @@
 """The main thread's desk: calls that other threads and signal handlers leave for it, and calls that are due later."""
 
+from __future__ import annotations
+
 import time
 from _queue import Empty, SimpleQueue
 
@@ -20,15 +22,15 @@ class Director:
         self._count = 0
         self._exit_code: int | None = None
 
-    def post(self, call: "Call") -> None:
+    def post(self, call: Call) -> None:
         """Have it called soon. From any thread, and from signal handlers."""
         self._inbox.put(call)
 
-    def later(self, delay_s: float, call: "Call") -> None:
+    def later(self, delay_s: float, call: Call) -> None:
         """Have it called after a while. From any thread."""
         self.at(time.monotonic() + delay_s, call)
 
-    def at(self, due: float, call: "Call") -> None:
+    def at(self, due: float, call: Call) -> None:
         """Have it called at a monotonic time. From any thread."""
         self._inbox.put(lambda: self._remember(due, call))
 
@@ -57,7 +59,7 @@ class Director:
             timers.pop(0)[2]()
         call()
 
-    def _remember(self, due: float, call: "Call") -> None:
+    def _remember(self, due: float, call: Call) -> None:
         self._count += 1
         self._timers.append((due, self._count, call))
         self._timers.sort()  # few, and nearly sorted; the count settles ties before calls would be compared

@@ -5,6 +5,8 @@ What is fatal, so that no retries are burnt: Fatal, a payload that does not fit 
 and whatever the workflow's `Retry` excludes.
 """
 
+from __future__ import annotations
+
 import time
 
 from tako import errors
@@ -35,7 +37,7 @@ NEVER_RETRIED = (
 )
 
 
-def run(attempt: "SyncAttempt") -> None:
+def run(attempt: SyncAttempt) -> None:
     """Run a `def` handler in this thread and report how it ended."""
     arguments = begin(attempt)
     if arguments is None:
@@ -55,7 +57,7 @@ def run(attempt: "SyncAttempt") -> None:
     report(attempt, result, failure)
 
 
-def begin(attempt: "Attempt") -> "dict[str, Any] | None":
+def begin(attempt: Attempt) -> dict[str, Any] | None:
     """Decode the payload and start the clock. None when the run has ended before it began."""
     attempt.load_all_steps()
     if attempt.ended:
@@ -75,7 +77,7 @@ def begin(attempt: "Attempt") -> "dict[str, Any] | None":
     return arguments
 
 
-def report(attempt: "Attempt", result: object, failure: BaseException | None) -> None:
+def report(attempt: Attempt, result: object, failure: BaseException | None) -> None:
     """Say how the handler ended, unless somebody has said already how the attempt did."""
     if attempt.ended:
         if failure is None and attempt.ended == attempts.PARKED:
@@ -87,7 +89,7 @@ def report(attempt: "Attempt", result: object, failure: BaseException | None) ->
         attempt.bench.finish(attempt, outcome)
 
 
-def outcome_of(attempt: "Attempt", result: object, failure: BaseException | None) -> "Message":
+def outcome_of(attempt: Attempt, result: object, failure: BaseException | None) -> Message:
     """The fields of `finish`."""
     if failure is None:
         try:
@@ -105,7 +107,7 @@ def outcome_of(attempt: "Attempt", result: object, failure: BaseException | None
     return failed(attempt, failure)
 
 
-def failed(attempt: "Attempt", error: BaseException) -> "Message":
+def failed(attempt: Attempt, error: BaseException) -> Message:
     """An attempt that may be tried again, as the workflow's `Retry` says."""
     retry = attempt.workflow.retry
     if not retry.covers(error):
@@ -113,7 +115,7 @@ def failed(attempt: "Attempt", error: BaseException) -> "Message":
     return {"outcome": "failed", "error": tracebacks.remote_error(error), "retry": retry.policy()}
 
 
-def fatal(error: BaseException, *, reason: str | None = None) -> "Message":
+def fatal(error: BaseException, *, reason: str | None = None) -> Message:
     """The end of a run, whatever retries are left."""
     kind: Outcome = "fatal"
     found: Message = {"outcome": kind, "error": tracebacks.remote_error(error)}

@@ -4,6 +4,8 @@ A heartbeat that fails is an error in the log, never swallowed (loud.md 9); a ru
 more is stopped (E4).
 """
 
+from __future__ import annotations
+
 import time
 from threading import Event, Thread
 
@@ -25,10 +27,10 @@ class Heart:
         self,
         *,
         worker_id: str,
-        connection: "Connection",
-        in_flight: "Callable[[], list[RunEpoch]]",
-        on_stale: "Callable[[Sequence[Message]], None]",
-        log: "Callable[..., None]",
+        connection: Connection,
+        in_flight: Callable[[], list[RunEpoch]],
+        on_stale: Callable[[Sequence[Message]], None],
+        log: Callable[..., None],
     ) -> None:
         self._worker_id = worker_id
         self._connection = connection
@@ -77,7 +79,7 @@ class Heart:
         self._connection.ask({"command": "heartbeat", "worker_id": self._worker_id, "runs": runs}, self._answered)
         self._connection.flush()
 
-    def _answered(self, reply: "Message") -> None:
+    def _answered(self, reply: Message) -> None:
         self._waiting_since = None
         if reply["status"] == "ok":
             self._on_stale(reply["data"]["stale"])

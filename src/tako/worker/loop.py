@@ -7,6 +7,8 @@ signals, timers, timeouts.
 A run is *held* from its claim until the engine has acknowledged its end, and held runs are what heartbeats renew.
 """
 
+from __future__ import annotations
+
 import _signal  # type: ignore[import-not-found]  # what `signal` wraps in enums, without them
 import atexit
 import os
@@ -42,6 +44,7 @@ DRAINED_EXIT = 0
 RECYCLED_EXIT = 75  # a timed-out thread would not end; an error line on stderr names the run
 # After a drain, what the engine has not acknowledged is offered this much longer.
 _LAST_WORDS_S = 5.0
+_MAX_WARNINGS = 100
 
 
 class Worker:
@@ -49,7 +52,7 @@ class Worker:
 
     log = staticmethod(logline.write)
 
-    def __init__(self, booted: "Boot") -> None:
+    def __init__(self, booted: Boot) -> None:
         self.worker_id = booted.worker_id
         self.release = booted.release
         self._boot = booted
@@ -98,17 +101,17 @@ class Worker:
     def serve(self) -> int:
         """Say HELLO, work, and return the exit code."""
         boot.run_start_hooks(lambda hook: self._open_loop().finish(hook))
+        if self._boot.has_async:
+            self._open_loop()
         told = self.connection.open()
         self._boot.said_hello()
         self._heart.every_s = told["heartbeat_ms"] / 1000
-        if self._boot.has_async:
-            self._open_loop()
         Thread(target=self.connection.read_for_ever, name="tako-reader", daemon=True).start()
         self._claims.first()
         self._director.later(self._boot.idle_timeout_s, self._check_idle)
         return self._director.run()
 
-    def serve_and_exit(self) -> "NoReturn":
+    def serve_and_exit(self) -> NoReturn:
         """Serve, then end the process. SIGTERM and SIGINT drain it."""
         for number in (_SIGTERM, _SIGINT):
             _signal.signal(number, self._on_signal)
@@ -164,18 +167,18 @@ class Worker:
         self.connection.close()
         self._director.stop(self._exit_code)
 
-    def _release(self, runs: "list[RunEpoch]") -> None:
+    def _release(self, runs: list[RunEpoch]) -> None:
         fields = {"command": "release_runs", "worker_id": self.worker_id, "runs": runs}
         self.connection.ask(fields, lambda reply: None, keep=FINAL)
         self.connection.flush()
 
     # --- runs in hand ---
 
-    def in_flight(self) -> "list[RunEpoch]":
+    def in_flight(self) -> list[RunEpoch]:
         """All runs that are held."""
         return [_epoch(attempt) for attempt in list(self._held.values())]
 
-    def _begin(self, claimed: "ClaimedRun") -> None:
+    def _begin(self, claimed: ClaimedRun) -> None:
         """A run was claimed. In the reader's thread."""
         if self._is_closing:
             self._claims.freed()
@@ -192,7 +195,7 @@ class Worker:
             attempt = self._held[claimed["id"]] = SyncAttempt(claimed, workflow, self)
             self._threads.run(attempt)
 
-    def _unknown(self, claimed: "ClaimedRun") -> None:
+    def _unknown(self, claimed: ClaimedRun) -> None:
         """The engine gave us a run of a workflow that our code does not declare: never retried into a loop."""
         words = f"the code of this worker declares no workflow {claimed['workflow']!r}"
         self.log("error", words, run_id=claimed["id"], workflow=claimed["workflow"])
@@ -208,11 +211,13 @@ class Worker:
         self.connection.ask(fields, lambda reply: None, keep=FINAL)
         self._claims.freed()
 
-    def finish(self, attempt: Attempt, outcome: "Message") -> None:
+    def finish(self, attempt: Attempt, outcome: Message) -> None:
         """Tell the engine how an attempt ended. Returns at once: the message is kept until it is acknowledged."""
-        message = {**attempt.message("finish"), **outcome}
-        if attempt.warnings:
-            message["warnings"] = attempt.warnings[:100]
+        message: Message | str
+        if outcome["outcome"] == "succeeded" and not attempt.warnings:
+            message = attempt.succeeded_message(outcome["result_json"])
+        else:
+            message = {**attempt.message("finish"), **outcome, "warnings": attempt.warnings[:_MAX_WARNINGS]}
         error = outcome.get("error")
         if error is not None:
             first_line = error["message"].splitlines()[0] if error["message"] else ""
@@ -224,7 +229,7 @@ class Worker:
         except TooLarge as large:
             self.finish(attempt, _without_what_is_large(outcome, large))
 
-    def _finished(self, attempt: Attempt, reply: "Message") -> None:
+    def _finished(self, attempt: Attempt, reply: Message) -> None:
         if reply["status"] != "ok" and reply is not LOST:
             attempt.say("warning", f"the end of the run was not accepted: {reply.get('message', '')}")
         self._drop(attempt)
@@ -271,7 +276,7 @@ class Worker:
         self._look_at = NEVER
         self.watch(self._overdue.look(list(self._held.values()), now=time.monotonic()))
 
-    def _open_loop(self) -> "Loop":
+    def _open_loop(self) -> Loop:
         if self._aio is None:
             from tako.worker.aio import Loop
 
@@ -286,7 +291,7 @@ class Worker:
         if self._aio is not None:
             self._aio.hand_over()
 
-    def _pushed(self, message: "Message") -> None:
+    def _pushed(self, message: Message) -> None:
         if message.get("push") != "cancel":
             return  # of a newer engine; what we must know of comes as an answer
         for run in message["runs"]:
@@ -300,7 +305,7 @@ class Worker:
         fields = {"command": "cancelled", "worker_id": self.worker_id, "runs": message["runs"]}
         self.connection.ask(fields, lambda reply: None)
 
-    def _stale(self, runs: "Sequence[Message]") -> None:
+    def _stale(self, runs: Sequence[Message]) -> None:
         for run in runs:
             attempt = self._held.get(run["id"])
             if attempt is not None and not attempt.is_settled.locked():
@@ -326,7 +331,7 @@ class Worker:
         self.connection.ask({"command": "idle", "worker_id": self.worker_id}, self._answered_idle)
         self.connection.flush()
 
-    def _answered_idle(self, reply: "Message") -> None:
+    def _answered_idle(self, reply: Message) -> None:
         data = reply["data"] if reply["status"] == "ok" else {}
         for run in data.get("runs") or ():
             self._claims.took()
@@ -342,11 +347,11 @@ class Worker:
         self._leave_if_done()
 
 
-def _epoch(attempt: Attempt) -> "RunEpoch":
+def _epoch(attempt: Attempt) -> RunEpoch:
     return {"id": attempt.run_id, "epoch": attempt.epoch}
 
 
-def _without_what_is_large(outcome: "Message", large: TooLarge) -> "Message":
+def _without_what_is_large(outcome: Message, large: TooLarge) -> Message:
     """An outcome that fits into a frame, and says why it is not the one that was."""
     if outcome["outcome"] == "succeeded":
         return execute.fatal(values.too_large("result", large.size))

@@ -6,6 +6,8 @@ place for ever; then the worker is recycled: the runs beside it finish or are ha
 takes over (loud.md 19).
 """
 
+from __future__ import annotations
+
 from tako.worker import attempt as attempts
 from tako.worker import execute, tracebacks
 from tako.worker.attempt import NEVER
@@ -22,11 +24,11 @@ STUCK_AFTER_S = 10.0
 class Overdue:
     """`look` is called by the director, whenever something may be due. `recycle` is told of what will not end."""
 
-    def __init__(self, *, recycle: "Callable[[str], None]") -> None:
+    def __init__(self, *, recycle: Callable[[str], None]) -> None:
         self._recycle = recycle
         self._stuck: list[_Stuck] = []
 
-    def look(self, attempts_in_hand: "Iterable[Attempt]", *, now: float) -> float:
+    def look(self, attempts_in_hand: Iterable[Attempt], *, now: float) -> float:
         """Deal with all that is due; returns when to look again (monotonic, NEVER if nothing is known to be due)."""
         due = NEVER
         for attempt in attempts_in_hand:
@@ -34,7 +36,7 @@ class Overdue:
                 due = min(due, self._look_at(attempt, now))
         return min(due, self._look_at_stuck(now))
 
-    def _look_at(self, attempt: "Attempt", now: float) -> float:
+    def _look_at(self, attempt: Attempt, now: float) -> float:
         due = NEVER
         deadline = attempt.deadline
         if deadline is not None and now >= deadline:
@@ -55,7 +57,7 @@ class Overdue:
             due = min(due, running.next_look())
         return due if deadline is None else min(due, deadline)
 
-    def _cut_short(self, attempt: "Attempt", thread_id: int, words: str, now: float) -> None:
+    def _cut_short(self, attempt: Attempt, thread_id: int, words: str, now: float) -> None:
         """The attempt is over, whatever its handler does."""
         if attempt.is_async:
             attempt.on_loop(lambda: _fail(attempt, words, attempt.stack()))
@@ -63,7 +65,7 @@ class Overdue:
             _fail(attempt, words, tracebacks.stack(thread_id))
         self._stuck.append(_Stuck(attempt, lambda: attempt.is_done, words, now))
 
-    def _expire(self, attempt: "Attempt", running: "Running", now: float) -> None:
+    def _expire(self, attempt: Attempt, running: Running, now: float) -> None:
         """An async handler meets TimeoutError at its `await ctx.step(...)`."""
         running.deadline = None
         words = str(running.timeout_error())
@@ -91,7 +93,7 @@ class _Stuck:
 
     __slots__ = ("_attempt", "_cause", "is_over", "since")
 
-    def __init__(self, attempt: "Attempt", is_over: "Callable[[], bool]", cause: str, since: float) -> None:
+    def __init__(self, attempt: Attempt, is_over: Callable[[], bool], cause: str, since: float) -> None:
         self._attempt = attempt
         self.is_over = is_over
         self._cause = cause
@@ -102,7 +104,7 @@ class _Stuck:
         return f"{name} {self._attempt.run_id}: {self._cause}, and its code still runs {STUCK_AFTER_S:g}s later"
 
 
-def _fail(attempt: "Attempt", words: str, stack: tuple[str, str]) -> None:
+def _fail(attempt: Attempt, words: str, stack: tuple[str, str]) -> None:
     trace, where = stack
     outcome = execute.failed(attempt, TimeoutError(f"{words} ({where})" if where else words))
     outcome["error"]["traceback"] = f"Stack of the handler when its time was up:\n{trace}" if trace else ""
@@ -112,7 +114,7 @@ def _fail(attempt: "Attempt", words: str, stack: tuple[str, str]) -> None:
         attempt.bench.connection.flush()
 
 
-def _tell_slow(attempt: "Attempt", running: "Running", now: float) -> None:
+def _tell_slow(attempt: Attempt, running: Running, now: float) -> None:
     def tell(stack: tuple[str, str]) -> None:
         trace, where = stack
         at = f" ({where})" if where else ""

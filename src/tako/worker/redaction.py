@@ -1,5 +1,7 @@
 """Secrets, taken out of whatever leaves the worker as text."""
 
+from __future__ import annotations
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -18,7 +20,7 @@ def is_used() -> bool:
     return _replace is not None
 
 
-def use(secrets: "Mapping[str, str]") -> None:
+def use(secrets: Mapping[str, str]) -> None:
     """Take the values of these secrets out from now on, also as they look inside JSON and `repr`."""
     global _replace
     forms: dict[str, str] = {}
@@ -37,7 +39,7 @@ def use(secrets: "Mapping[str, str]") -> None:
     _replace = replace if pairs else None
 
 
-_replace: "Callable[[str], str] | None" = None
+_replace: Callable[[str], str] | None = None
 
 
 def _forms(value: str) -> list[str]:

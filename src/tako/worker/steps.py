@@ -4,6 +4,8 @@ A step's function may run more than once before its result is acknowledged, and 
 handler gets is what was stored, on the first pass as on every later one.
 """
 
+from __future__ import annotations
+
 import time
 from _thread import allocate_lock
 
@@ -32,7 +34,7 @@ class SyncAttempt(Attempt):
 
     __slots__ = ("_alarms",)
 
-    def __init__(self, *given: "Any") -> None:
+    def __init__(self, *given: Any) -> None:
         super().__init__(*given)
         self._alarms: list[LockType] = []  # of threads that sleep: the handler's, and those of its `map`
 
@@ -56,7 +58,7 @@ class SyncAttempt(Attempt):
             zone=values.zone(self.workflow),
         )
 
-    def step(self, name: str, fn: "Callable[..., Any]", args: "tuple[Any, ...]", options: "StepOptions") -> "Any":
+    def step(self, name: str, fn: Callable[..., Any], args: tuple[Any, ...], options: StepOptions) -> Any:
         """Give back the saved result, or call `fn` and save what it returns. Durable on return."""
         text = self.visit(name)
         kind = values.codec(name, fn, options.returns)
@@ -73,13 +75,13 @@ class SyncAttempt(Attempt):
     def map(
         self,
         name: str,
-        fn: "Callable[[Any], Any]",
-        items: "Iterable[Any]",
-        options: "StepOptions",
+        fn: Callable[[Any], Any],
+        items: Iterable[Any],
+        options: StepOptions,
         *,
         limit: int,
         return_exceptions: bool,
-    ) -> "list[Any]":
+    ) -> list[Any]:
         """A step for each item, `limit` at a time. Waits for all, then raises the first error and lists the rest."""
         every = list(items)
         results: list[Any] = [None] * len(every)
@@ -123,7 +125,7 @@ class SyncAttempt(Attempt):
         self.pause((when_ms - started_ms) / 1000)
         self._save(name, "null", started_ms)
 
-    def wait_for(self, event: str, timeout_ms: int | None, received: "Callable[[str | None], Any]") -> "Any":
+    def wait_for(self, event: str, timeout_ms: int | None, received: Callable[[str | None], Any]) -> Any:
         """What `received` makes of a signal's text, or of None at the timeout. Parks unless it is there already."""
         name = self.name_of_wait(event)
         text = self.visit(name)
@@ -155,7 +157,7 @@ class SyncAttempt(Attempt):
             self.bench.watch(self.deadline)
         self.check()
 
-    def _call(self, name: str, fn: "Callable[..., Any]", args: "tuple[Any, ...]", options: "StepOptions") -> "Any":
+    def _call(self, name: str, fn: Callable[..., Any], args: tuple[Any, ...], options: StepOptions) -> Any:
         tries = 0
         while True:
             self.started(name, options.timeout_ms(self)).enter_thread()
@@ -183,7 +185,7 @@ class SyncAttempt(Attempt):
         except errors.TakoError as error:
             raise self.refused(error) from None
 
-    def _park(self, name: str, **fields: "Any") -> str | None:
+    def _park(self, name: str, **fields: Any) -> str | None:
         message = {**self.message("park"), "step_name": name}
         message.update((key, value) for key, value in fields.items() if value is not None)
         try:
@@ -193,7 +195,7 @@ class SyncAttempt(Attempt):
         return self.parked(answer)
 
 
-def _in_threads(work: "Callable[[], None]", *, count: int) -> None:
+def _in_threads(work: Callable[[], None], *, count: int) -> None:
     """Call `work` in `count` threads, this one among them, and wait for all. Context variables are copied."""
     from contextvars import copy_context
     from threading import Thread

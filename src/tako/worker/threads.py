@@ -1,5 +1,7 @@
 """Threads for `def` handlers: one is started when there is a run more than there are threads, and kept for reuse."""
 
+from __future__ import annotations
+
 from _queue import SimpleQueue
 from _thread import allocate_lock, get_ident
 from contextvars import Context
@@ -17,14 +19,14 @@ if TYPE_CHECKING:
 class Threads:
     """`freed` is called by the thread whose handler has returned, before it takes the next run."""
 
-    def __init__(self, *, freed: "Callable[[], None]") -> None:
+    def __init__(self, *, freed: Callable[[], None]) -> None:
         self._freed = freed
         self._jobs: SimpleQueue[SyncAttempt] = SimpleQueue()
         self._lock = allocate_lock()
         self._in_hand = 0  # given and not ended; a handler that hangs stays one of them
         self._count = 0
 
-    def run(self, attempt: "SyncAttempt") -> None:
+    def run(self, attempt: SyncAttempt) -> None:
         """Run it, in a free thread or in a new one."""
         with self._lock:
             self._in_hand += 1

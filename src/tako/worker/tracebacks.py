@@ -1,5 +1,7 @@
 """Tracebacks for people: only frames of the user's code, secrets taken out. `traceback` is imported late."""
 
+from __future__ import annotations
+
 import os
 import sys
 
@@ -20,7 +22,7 @@ _MAX_TRACEBACK = 65_536
 _MAX_MESSAGE = 8_192
 
 
-def remote_error(error: BaseException) -> "RemoteError":
+def remote_error(error: BaseException) -> RemoteError:
     """An exception as the engine stores it."""
     return {"type": type_name(error), "message": message_of(error), "traceback": text(error)}
 
@@ -64,7 +66,7 @@ def text(error: BaseException) -> str:
     return whole if len(whole) <= _MAX_TRACEBACK else "…" + whole[-_MAX_TRACEBACK:]
 
 
-def without_our_frames(found: "TracebackType | None") -> "TracebackType | None":
+def without_our_frames(found: TracebackType | None) -> TracebackType | None:
     """A traceback that begins with the first frame of the user's."""
     while found is not None and _is_below(found.tb_frame.f_code.co_filename):
         found = found.tb_next
@@ -79,7 +81,7 @@ def stack(thread_id: int) -> tuple[str, str]:
     return _described([] if frame is None else _users(traceback.extract_stack(frame)))
 
 
-def stack_of_task(task: "Task[Any]") -> tuple[str, str]:
+def stack_of_task(task: Task[Any]) -> tuple[str, str]:
     """Where an asyncio task waits, as `stack` tells it. In the loop's thread."""
     import traceback
 
@@ -91,25 +93,25 @@ def stack_of_task(task: "Task[Any]") -> tuple[str, str]:
     return _described(_users(traceback.StackSummary.extract((frame, frame.f_lineno) for frame in frames)))
 
 
-def _described(frames: "list[FrameSummary]") -> tuple[str, str]:
+def _described(frames: list[FrameSummary]) -> tuple[str, str]:
     import traceback
 
     if not frames:
         return "", ""
     last = frames[-1]
-    innermost = f"{_short(last.filename)}:{last.lineno}, in {last.name}" + (f": {last.line}" if last.line else "")
+    innermost = f"{short(last.filename)}:{last.lineno}, in {last.name}" + (f": {last.line}" if last.line else "")
     return redaction.clean("".join(traceback.format_list(frames))), redaction.clean(innermost)
 
 
-def place_of_caller() -> str:
+def caller() -> tuple[str, int]:
     """File and line of the user's code that is calling us."""
-    frame: FrameType | None = sys._getframe(1)
+    frame: FrameType | None = sys._getframe(3)  # below are our methods and the context's, and perhaps more of ours
     while frame is not None and _is_ours(frame.f_code.co_filename):
         frame = frame.f_back
-    return "" if frame is None else f"{_short(frame.f_code.co_filename)}:{frame.f_lineno}"
+    return ("", 0) if frame is None else (frame.f_code.co_filename, frame.f_lineno)
 
 
-def _leave_out_ours(found: "TracebackException", *, seen: set[int]) -> None:
+def _leave_out_ours(found: TracebackException, *, seen: set[int]) -> None:
     if id(found) in seen:
         return
     seen.add(id(found))
@@ -119,7 +121,7 @@ def _leave_out_ours(found: "TracebackException", *, seen: set[int]) -> None:
             _leave_out_ours(other, seen=seen)
 
 
-def _users(frames: "Iterable[FrameSummary]") -> "list[FrameSummary]":
+def _users(frames: Iterable[FrameSummary]) -> list[FrameSummary]:
     # Of the standard library only what the user's code leads to: not the threads and loops below it.
     kept = [frame for frame in frames if not _is_ours(frame.filename)]
     while kept and _is_below(kept[0].filename):
@@ -138,6 +140,7 @@ def _is_ours(filename: str) -> bool:
     return filename.startswith(OURS)
 
 
-def _short(filename: str) -> str:
+def short(filename: str) -> str:
+    """The file as people name it: relative to the app's root, which is the working directory."""
     root = os.getcwd() + os.sep  # noqa: PTH109 - no pathlib here
     return filename.removeprefix(root)

@@ -1,5 +1,7 @@
 """How a step is executed and tried again: what both kinds of handlers share."""
 
+from __future__ import annotations
+
 from tako.worker import execute, tracebacks, values
 
 TYPE_CHECKING = False
@@ -20,7 +22,7 @@ class Failure:
         self.error = error
 
 
-def next_try_ms(attempt: "Attempt", name: str, error: Exception, retry: "Retry | None", tries: int) -> int | None:
+def next_try_ms(attempt: Attempt, name: str, error: Exception, retry: Retry | None, tries: int) -> int | None:
     """How long to wait before a step is tried again; None when it is not. Logs the failure either way."""
     words = tracebacks.words(error)
     can_retry = retry is not None and tries <= retry.retries and retry.covers(error)
@@ -38,7 +40,7 @@ def next_try_ms(attempt: "Attempt", name: str, error: Exception, retry: "Retry |
     return delay_ms
 
 
-def gathered(attempt: "Attempt", name: str, results: "list[Any]", *, return_exceptions: bool) -> "list[Any]":
+def gathered(attempt: Attempt, name: str, results: list[Any], *, return_exceptions: bool) -> list[Any]:
     """The results of a `map`: without failures, or with the errors in their places, or not at all."""
     failures = [result for result in results if type(result) is Failure]
     if failures and not return_exceptions:

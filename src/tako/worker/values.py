@@ -4,8 +4,11 @@ What a step returned is encoded and decoded at once, so that the first pass sees
 cannot be stored is an error now, with its path, not after a crash (loud.md 20).
 """
 
+from __future__ import annotations
+
 from tako import errors
 from tako.sdk import payload
+from tako.sdk.codecs import ANY
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -19,10 +22,11 @@ if TYPE_CHECKING:
 
 # What the engine keeps for a wait that timed out: no JSON text is empty (engine/waiters.py).
 _TIMED_OUT = ""
+_PLAIN = frozenset((str, int, bool))
 _CO_COROUTINE = 0x80  # inspect.CO_COROUTINE, without importing inspect
 
 
-def codec(name: str, fn: "Callable[..., Any]", returns: "Any") -> "Codec":
+def codec(name: str, fn: Callable[..., Any], returns: Any) -> Codec:
     """How a step's result is stored. Asked before the step runs: a type that cannot be stored costs no side effect.
 
     Raises:
@@ -34,7 +38,7 @@ def codec(name: str, fn: "Callable[..., Any]", returns: "Any") -> "Codec":
         raise errors.StepResultError(f"step {name!r}: {error.message}", cure=error.cure) from None
 
 
-def stored(name: str, value: object, kind: "Codec") -> "tuple[str, Any]":
+def stored(name: str, value: object, kind: Codec) -> tuple[str, Any]:
     """The text of a step's result, and the value that this text stands for.
 
     Raises:
@@ -42,12 +46,15 @@ def stored(name: str, value: object, kind: "Codec") -> "tuple[str, Any]":
     """
     try:
         text = payload.encode(kind, value, what="result")
-        return text, value if payload.is_plain(value) else payload.decode(kind, text, what="result")
+        # What decodes to itself need not be decoded. Not an int where a float is declared: it comes back as one.
+        if value is None or (type(value) in _PLAIN and (kind is ANY or kind.exact is type(value))):
+            return text, value
+        return text, payload.decode(kind, text, what="result")
     except errors.PayloadError as error:
         raise errors.StepResultError(f"step {name!r}: {error.message}", cure=error.cure, detail=error.detail) from None
 
 
-def read_back(name: str, text: str, kind: "Codec") -> "Any":
+def read_back(name: str, text: str, kind: Codec) -> Any:
     """The value of a saved step.
 
     Raises:
@@ -65,12 +72,12 @@ def read_back(name: str, text: str, kind: "Codec") -> "Any":
         ) from None
 
 
-def arguments(workflow: "Workflow[Any, Any]", text: str) -> "dict[str, Any]":
+def arguments(workflow: Workflow[Any, Any], text: str) -> dict[str, Any]:
     """The handler's arguments. Raises PayloadError when the stored payload does not fit it (any more)."""
     return workflow.signature.load(text)
 
 
-def result(workflow: "Workflow[Any, Any]", value: object) -> str:
+def result(workflow: Workflow[Any, Any], value: object) -> str:
     """The text of what a handler returned.
 
     Raises:
@@ -82,7 +89,7 @@ def result(workflow: "Workflow[Any, Any]", value: object) -> str:
         raise errors.StepResultError(error.message, cure=error.cure, detail=error.detail) from None
 
 
-def zone(workflow: "Workflow[Any, Any]") -> str:
+def zone(workflow: Workflow[Any, Any]) -> str:
     """The time zone in which a scheduled handler is told its time."""
     for schedule in workflow.options.schedules:
         found: str | None = getattr(schedule, "tz", None)
@@ -91,7 +98,7 @@ def zone(workflow: "Workflow[Any, Any]") -> str:
     return "UTC"
 
 
-def inside(managers: "Sequence[Callable[[], AbstractContextManager[Any]]]", fn: "Callable[..., Any]") -> "Any":
+def inside(managers: Sequence[Callable[[], AbstractContextManager[Any]]], fn: Callable[..., Any]) -> Any:
     """Call `fn` inside of what `tako.contrib` has set up around handlers or steps."""
     from contextlib import ExitStack
 
@@ -112,7 +119,7 @@ def too_large(what: str, size: int) -> errors.StepResultError:
     return errors.StepResultError(error.message, cure=error.cure, detail=error.detail)
 
 
-def needs_async(name: str, value: "Any") -> errors.StepError:
+def needs_async(name: str, value: Any) -> errors.StepError:
     """The error for an async function as a step of a `def` handler."""
     close = getattr(value, "close", None)
     if callable(close):
@@ -129,7 +136,7 @@ def not_yet(what: str) -> errors.TakoError:
     )
 
 
-def is_async(fn: "Any") -> bool:
+def is_async(fn: Any) -> bool:
     """Whether calling `fn` gives a coroutine, told without calling it; partials, methods and callable objects too."""
     while True:
         code = getattr(fn, "__code__", None)
@@ -142,7 +149,7 @@ def is_async(fn: "Any") -> bool:
         fn = inner
 
 
-def backoff_ms(retry: "Retry", tries: int) -> int:
+def backoff_ms(retry: Retry, tries: int) -> int:
     """How long to wait after the tries-th failure of a step."""
     growth = retry.factor ** min(tries - 1, 100)  # beyond that every factor but 1 has reached its maximum
     delay = min(retry.first_ms * growth, float(retry.max_ms))

@@ -1,5 +1,7 @@
 """The watchdog of the event loop: tells when one line holds up all async runs, and which (loud.md 18)."""
 
+from __future__ import annotations
+
 import time
 from _thread import get_ident
 from threading import Event, Thread
@@ -18,7 +20,7 @@ _ASK_EVERY_S = 0.5
 class Watchdog:
     """Tells when one line holds up the loop: which one, and that `def` would run it in a thread."""
 
-    def __init__(self, loop: "AbstractEventLoop", *, is_busy: "Callable[[], bool]", log: "Callable[..., None]") -> None:
+    def __init__(self, loop: AbstractEventLoop, *, is_busy: Callable[[], bool], log: Callable[..., None]) -> None:
         self._loop = loop
         self._is_busy = is_busy
         self._log = log
