@@ -471,12 +471,7 @@ def _spawn(group: Group) -> Slot:
 
 
 def test_row_10_the_sixth_warm_exit_in_60_seconds_is_a_crash_loop(group: Group) -> None:
-    group.queue(1)
-    slot = group.claim(group.hello(_spawn(group)))
-    for _ in range(5):
-        group.advance(2)
-        group.exit(slot)
-        slot = group.claim(group.hello())
+    slot = _five_warm_exits(group)
     group.advance(2)
 
     group.exit(slot, exits(code=3, ran_ms=2001))
@@ -487,6 +482,19 @@ def test_row_10_the_sixth_warm_exit_in_60_seconds_is_a_crash_loop(group: Group) 
     assert group.state.failure.words == "worker crashed 6 times in 60s, last: exited with status 3 after 2001ms"
     assert group.of(Spawn) == []
     assert [effect.counted for effect in group.of(Reclaim)] == [True]
+
+
+def test_row_10_after_a_crash_loop_the_count_of_warm_exits_begins_anew(group: Group) -> None:
+    slot = _five_warm_exits(group)
+    group.advance(2)
+    group.exit(slot)
+    group.advance(1.2)
+    slot = group.claim(group.hello())
+    group.advance(2)
+
+    group.exit(slot)
+
+    assert group.rows[-1] == "8"
 
 
 def test_row_10_warm_exits_older_than_60_seconds_do_not_count(group: Group) -> None:
@@ -680,6 +688,16 @@ def test_row_18_an_old_slot_with_nothing_in_flight_goes_at_once(group: Group) ->
     assert group.of(Kill) == [Kill(old.id, "SIGTERM")]
 
 
+def test_row_18_an_old_slot_that_was_told_to_go_is_not_told_twice(group: Group) -> None:
+    old = group.active()
+    group.hold_runs(old, 0)
+    group.do(events.NewCode())
+
+    group.hello()
+
+    assert group.of(Kill) == [], "a second SIGTERM says: hand back now"
+
+
 def test_row_18_newer_code_kills_a_probe_that_is_still_booting(group: Group) -> None:
     group.do(events.NewCode())
     first = group.boot()
@@ -844,6 +862,20 @@ def test_row_20_work_that_arrived_while_a_slot_idled_out_starts_another(group: G
 
     group.exit(slot, exits(code=0))
 
+    assert len(group.of(Spawn)) == 1
+
+
+def test_row_20_work_that_waits_when_a_slot_of_old_code_goes_is_a_reason_to_try_again(group: Group) -> None:
+    old = group.active(runs=1)
+    group.do(events.NewCode())
+    group.exit(group.boot())
+    group.advance(5)
+    assert group.state.is_elapsed
+    group.queue(1)
+
+    group.exit(old, exits(code=0))
+
+    assert group.health is Health.PROBING
     assert len(group.of(Spawn)) == 1
 
 
@@ -1045,6 +1077,34 @@ def test_row_26_at_10_failures_the_group_is_failing_with_one_error_line_per_doub
     assert group.health is Health.PROBING
 
 
+def test_row_26_a_group_whose_worker_says_hello_is_not_failing_though_its_count_stands(group: Group) -> None:
+    for _ in range(10):
+        group.queue(1)
+        group.cold_failure()
+        group.advance(70)
+
+    group.hello()
+
+    assert (group.health, group.state.failures, group.state.is_failing) == (Health.HEALTHY, 10, False)
+
+
+def test_the_first_failure_of_a_series_says_since_when(group: Group) -> None:
+    group.cold_failure()
+    first = group.state.since_ms
+    group.advance(70)
+    group.cold_failure()
+    assert group.state.since_ms == first
+    group.advance(70)
+    group.work()
+    slot = group.claim(group.hello())
+    group.hold_runs(slot, 0)
+    group.exit(slot, exits(code=0))
+
+    group.cold_failure()
+
+    assert group.state.since_ms == group.now.unix_ms
+
+
 # --- solo slots (L3) ------------------------------------------------------------------------------------------------
 
 
@@ -1088,6 +1148,40 @@ def test_the_deaths_of_solo_workers_do_not_count_towards_the_crash_loop(group: G
 
     assert (group.health, group.state.failures) == (Health.HEALTHY, 0)
     assert len(group.spawned) == 12
+
+
+def _five_warm_exits(group: Group) -> Slot:
+    group.queue(1)
+    slot = group.claim(group.hello(_spawn(group)))
+    for _ in range(5):
+        group.advance(2)
+        group.exit(slot)
+        slot = group.claim(group.hello())
+    return slot
+
+
+def test_the_death_of_a_solo_worker_is_not_the_sixth_either(group: Group) -> None:
+    _five_warm_exits(group)
+    group.queue(0, suspects=1)
+    group.do(events.Work())
+    solo = group.claim(group.hello())
+
+    group.exit(solo, exits("SIGKILL"))
+
+    assert group.rows[-1] == "8"
+
+
+def test_after_the_deaths_of_solo_workers_a_normal_one_dies_for_the_first_time(group: Group) -> None:
+    normal = group.active()
+    group.queue(0, suspects=20)
+    group.do(events.Work())
+    for _ in range(6):
+        group.exit(group.claim(group.hello()), exits("SIGKILL"))
+    group.advance(2)
+
+    group.exit(normal)
+
+    assert group.rows[-1] == "8"
 
 
 def test_a_solo_worker_may_exit_as_soon_as_no_suspect_waits(group: Group) -> None:

@@ -269,7 +269,7 @@ def beginnings() -> dict[str, World]:
     """States that take many events to reach, besides the first."""
     serving = Slot("a", Phase.ACTIVE, asked_at=0.0, spawned_at=990.0, ready_at=999.5, claimed=True)
     booting = Slot("b", Phase.BOOTING, asked_at=0.0, spawned_at=999.0, boot_by=1029.0)
-    crashing = GroupState(Health.HEALTHY, proven=True, slots=(serving,), warm_exits=(960.0, 970.0, 980.0, 985.0, 990.0))
+    crashing = GroupState(Health.HEALTHY, slots=(serving,), warm_exits=(960.0, 970.0, 980.0, 985.0, 990.0))
     failed = GroupState(Health.COOLDOWN, failures=9, failure=FAILED, since_ms=1)
     return {
         "new": World(GroupState()),
@@ -277,12 +277,10 @@ def beginnings() -> dict[str, World]:
         "crashing": World(crashing, waiting=1, busy=frozenset({"a"})),
         "dying young": World(replace(crashing, warm_exits=(990.0,), quick_exits=(990.0,)), waiting=1),
         "serving, a second boots": World(
-            GroupState(Health.HEALTHY, proven=True, slots=(serving, booting)), waiting=3, busy=frozenset({"a"})
+            GroupState(Health.HEALTHY, slots=(serving, booting)), waiting=3, busy=frozenset({"a"})
         ),
         "degraded": World(
-            GroupState(
-                Health.DEGRADED, proven=True, failures=1, failure=FAILED, since_ms=1, until=1001.0, slots=(serving,)
-            ),
+            GroupState(Health.DEGRADED, failures=1, failure=FAILED, since_ms=1, until=1001.0, slots=(serving,)),
             waiting=1,
         ),
         "probing": World(replace(failed, health=Health.PROBING, slots=(booting,)), waiting=1),

@@ -43,7 +43,7 @@ def step(
 
 def _settle(turn: Turn) -> None:
     if turn.state.health is Health.DEGRADED and not turn.state.serving():
-        turn.change(health=Health.COOLDOWN, proven=False)
+        turn.change(health=Health.COOLDOWN)
 
 
 def _durable(state: GroupState) -> tuple[object, ...]:

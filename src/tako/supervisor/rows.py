@@ -132,7 +132,7 @@ def row_4(turn: Turn, event: events.Hello) -> None:
     turn.put(
         replace(slot, phase=Phase.READY, ready_at=ready_at, probe=probe, v0=event.v0, boot_by=None, reconnect_by=None)
     )
-    turn.change(health=Health.HEALTHY, until=None, proven=True)
+    turn.change(health=Health.HEALTHY, until=None)
     turn.accept_held()
     for old in turn.state.slots:
         if old.phase is Phase.DRAINING and old.why is Why.DEPLOY and old.kill_by is None:
@@ -149,7 +149,7 @@ def row_5(turn: Turn, event: events.Claim) -> None:
         slot = slot_of(turn, event)
     turn.put(replace(slot, phase=Phase.ACTIVE, claimed=True, probe=False))
     failures = turn.state.failures
-    turn.change(health=Health.HEALTHY, failures=0, until=None, failure=None, since_ms=None, proven=True)
+    turn.change(health=Health.HEALTHY, failures=0, until=None, failure=None, since_ms=None)
     turn.accept_held()
     if failures:
         starts = "1 failed start" if failures == 1 else f"{failures} failed starts"
@@ -190,7 +190,7 @@ def row_18(turn: Turn, event: events.Event) -> None:
         elif slot.phase in states.SERVING:
             turn.drain(slot, Why.DEPLOY, within_s=turn.config.drain_timeout_s)
     turn.change(
-        health=Health.UNPROVEN, failures=0, until=None, failure=None, since_ms=None, proven=False,
+        health=Health.UNPROVEN, failures=0, until=None, failure=None, since_ms=None,
         warm_exits=(), quick_exits=(), respawn_at=None, told_queued=False,
     )  # fmt: skip
     turn.spawn(probe=True)
@@ -271,13 +271,13 @@ def row_24(turn: Turn, event: events.Recorded) -> None:
     )
     turn.change(slots=(*turn.state.slots, slot))
     if event.claimed:
-        turn.change(health=Health.HEALTHY, until=None, proven=True)
+        turn.change(health=Health.HEALTHY, until=None)
         turn.accept_held()
 
 
 def row_25(turn: Turn, event: events.Shutdown) -> None:
     """Any; SHUTDOWN, remove, pause: STOPPED, SIGTERM to all, then SIGKILL; held enqueues are refused."""
-    turn.change(health=Health.STOPPED, until=None, respawn_at=None, proven=False)
+    turn.change(health=Health.STOPPED, until=None, respawn_at=None)
     turn.reject_held(events.Refusal.STOPPED)
     for slot in turn.state.slots:
         # To a worker that drains already, a second SIGTERM says: hand back now. Only a second shutdown means that.

@@ -164,13 +164,17 @@ class GroupState:
     until: float | None = None
     failure: Failure | None = None
     since_ms: int | None = None  # of the first of `failures`
-    proven: bool = False  # a HELLO was said since the last new code or failure; until then one worker is enough
     slots: tuple[Slot, ...] = ()
     held: tuple[Held, ...] = ()
     warm_exits: tuple[float, ...] = ()  # of the last minute
     quick_exits: tuple[float, ...] = ()  # those among them of workers that had been ready for less than a second
     respawn_at: float | None = None
     told_queued: bool = False  # "queued while unhealthy" was logged for this failure
+
+    @property
+    def is_proven(self) -> bool:
+        """Whether a worker of the current code has said HELLO, and no start has failed since but beside one that serves."""
+        return self.health in (Health.HEALTHY, Health.DEGRADED)
 
     @property
     def is_failing(self) -> bool:
@@ -201,7 +205,7 @@ class GroupState:
 
 def target(state: GroupState, *, now: Now, config: GroupConfig) -> int:
     """How many normal workers the group should have now."""
-    if not state.proven:
+    if not state.is_proven:  # what the code is worth is one worker's business to find out
         return 1 if now.waiting or now.suspects or config.min_workers else 0
     solo = {slot.id for slot in state.slots if slot.solo}
     live = {slot.id for slot in state.slots if slot.is_live} - solo

@@ -77,8 +77,7 @@ class Turn:
         missing = states.target(self.state, now=self.now, config=self.config) - len(self.state.live())
         for _ in range(missing if at_most is None else min(missing, at_most)):
             self.spawn()
-        # Not before a HELLO: what the code is worth is one worker's business to find out.
-        if self.now.suspects and self.state.proven and not self.state.live(solo=True):
+        if self.now.suspects and self.state.is_proven and not self.state.live(solo=True):
             self.spawn(solo=True)
 
     def probe(self) -> None:
@@ -146,8 +145,6 @@ class Turn:
             until=self.now.mono + delay_s,
             failure=failure,
             since_ms=self.state.since_ms if self.state.failures else self.now.unix_ms,
-            proven=serves and self.state.proven,
-            respawn_at=None,
             told_queued=False,
         )
         if serves:
