@@ -173,7 +173,7 @@ class GroupState:
 
     @property
     def is_proven(self) -> bool:
-        """Whether a worker of the current code has said HELLO, and no start has failed since but beside one that serves."""
+        """Whether a worker of the current code has said HELLO, and none failed since but beside one that serves."""
         return self.health in (Health.HEALTHY, Health.DEGRADED)
 
     @property
