@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 CONTROL_FD = 4
 LISTENER_FD = 5
 
+# Asked by the page that stands in for an app which cannot be served, to see whether it has been mended.
+LOOK_PATH = "/.tako/look"
+
 # Paths of sockets, in the environment of an instance.
 CONTROL_SOCKET = "TAKO_CTL_SOCK"
 PRIVATE_SOCKET = "TAKO_PRIVATE_SOCK"

@@ -13,6 +13,8 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from contextlib import suppress
 from typing import Any
 
+from tako.protocol.control import LOOK_PATH
+
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
@@ -37,7 +39,7 @@ class AccessLog:
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         """Serve, and then tell."""
-        if scope["type"] == "lifespan":
+        if scope["type"] == "lifespan" or scope["path"] == LOOK_PATH:
             await self._app(scope, receive, send)
             return
         began = time.perf_counter()
