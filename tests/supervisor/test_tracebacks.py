@@ -124,3 +124,15 @@ def test_of_several_threads_the_main_one_counts(app: Path) -> None:
 
 def test_without_a_dump_no_place_is_told(app: Path) -> None:
     assert tracebacks.hang_frame(["still importing"], root=app) is None
+
+
+def test_a_syntax_error_without_frames_has_a_place(tmp_path: Path) -> None:
+    printed = [
+        '  File "workflows/greet.py", line 3',
+        "    from string import import",
+        "                       ^^^^^^",
+        "SyntaxError: invalid syntax",
+    ]
+    assert tracebacks.tail(printed, root=tmp_path) == (
+        "SyntaxError: invalid syntax\n  workflows/greet.py:3  from string import import"
+    )

@@ -74,6 +74,7 @@ class Dev:
             on_health=self._health_changed,
             on_code=self._code_changed,
             on_events=lambda events: self._runs.tell(events),
+            on_signatures=self._signatures_changed,
         )
         self._runs = RunLines(self.host, self.session)
         self.web = Web(self.host, session=self.session, port=options.port) if options.web else None
@@ -226,8 +227,14 @@ class Dev:
 
     def _code_changed(self, changed: list[str]) -> None:
         """Told by the host before it boots probes: the web app is rolled unless only workflow files were saved."""
+        if "secrets" in changed:
+            self._read_secrets()
         if self.web is not None:
             self.web.code_changed(changed)
+
+    def _signatures_changed(self, names: list[str]) -> None:
+        if self.web is not None:
+            self.web.signatures_changed(names)
 
     def _read_secrets(self) -> None:
         self._redact = redactor(vault.load(self.host.places.secrets))

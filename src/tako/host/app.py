@@ -10,6 +10,7 @@ import asyncio
 import os
 import random
 from collections.abc import Callable, Coroutine, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from tako.clock import Clock, SystemClock
@@ -60,6 +61,7 @@ class AppHost:
         on_health: Callable[[str], None] = lambda group: None,
         on_code: Callable[[list[str]], None] = lambda changed: None,
         on_events: Callable[[list[Event]], None] = lambda events: None,
+        on_signatures: Callable[[list[str]], None] = lambda names: None,
     ) -> None:
         self.config = config
         self.hub = hub
@@ -73,6 +75,7 @@ class AppHost:
         self.on_health = on_health
         self.on_code = on_code
         self.on_events = on_events
+        self.on_signatures = on_signatures
         self.places = places or places_of(config.root)
         self.tokens = Tokens(config.name)
         self.registry = Registry()
@@ -260,6 +263,15 @@ class AppHost:
         self.config = config
         self.variables = dict(variables)
         self.code.changed(python=config.python)
+
+    @property
+    def python(self) -> str:
+        """The interpreter as it is started and shown: relative to the app's root if it lies in it."""
+        path = Path(self.config.python)
+        if not path.is_relative_to(self.config.root):
+            return str(path)
+        inside = str(path.relative_to(self.config.root))
+        return inside if "/" in inside else f"./{inside}"  # without a slash it would be looked for in PATH
 
     def environment_of_children(
         self, *, worker: Mapping[str, str] | None = None, web: Mapping[str, str] | None = None

@@ -112,7 +112,8 @@ class Groups:
         stale = await host.holding.reconnected(worker_id, held)
         if pool.may_claim(worker_id):
             # Before the pool: what it accepts now is checked against this registry.
-            host.registry.told(told)
+            if changed := host.registry.told(told):
+                host.on_signatures(changed)
             await self._keep_registry(told)
         pool.hello(worker_id)
         return {"lease_ms": round(LEASE_S * 1000), "heartbeat_ms": round(HEARTBEAT_S * 1000), "stale": stale}
@@ -180,7 +181,7 @@ class Groups:
             env.DRAIN_TIMEOUT_MS: str(round(settings.drain_timeout_s * 1000)),
         }
         return SpawnRequest(
-            argv=[host.config.python, "-m", "tako.worker"],
+            argv=[host.python, "-m", "tako.worker"],
             env=host.environment_of_children(worker=worker),
             cwd=host.config.root,
             envelope=envelope.build(

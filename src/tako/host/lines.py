@@ -35,5 +35,7 @@ def _take(found: dict[str, Any], told: dict[str, Any]) -> None:
     for name in KNOWN:
         if isinstance(value := told.pop(name, None), str):
             found[name] = value
+    if isinstance(trace := told.pop("traceback", None), str):
+        found["message"] += "\n" + trace.rstrip("\n")
     if told:
         found["fields"] = told

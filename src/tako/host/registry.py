@@ -25,11 +25,14 @@ class Registry:
     _by_name: dict[str, WorkflowInfo] = field(default_factory=dict)  # live and stored, aliases included
     _group_of: dict[str, str] = field(default_factory=dict)
 
-    def told(self, registry: GroupRegistry) -> None:
-        """A worker of the current code has said what its group declares."""
+    def told(self, registry: GroupRegistry) -> list[str]:
+        """A worker of the current code has said what its group declares; the names whose signature is another now."""
+        before = {name: info["signature"] for name, info in self._by_name.items()}
         self.live[registry["group"]] = registry
         self.stored[registry["group"]] = registry
         self._index()
+        infos = registry["workflows"]
+        return [info["name"] for info in infos if before.get(info["name"], info["signature"]) != info["signature"]]
 
     def told_names(self, group: str, names: Iterable[str]) -> None:
         """A v0 worker claims runs of these names, so its group declares them; nothing else is known of them."""

@@ -25,10 +25,7 @@ def tail(lines: Sequence[str], *, root: Path) -> str | None:
         ModuleNotFoundError: No module named 'jinja2'
           workflows/send_email.py:3  from jinja2 import Environment
     """
-    starts = [at for at, line in enumerate(lines) if line.strip() == _HEAD]
-    if not starts:
-        return None
-    block = lines[starts[-1] + 1 :]
+    block = _last_block(lines)
     error = _error_of(block)
     if error is None:
         return None
@@ -55,6 +52,16 @@ def hang_frame(lines: Iterable[str], *, root: Path) -> str | None:
         where = f"{path or frame['file']}:{frame['line']}, in {frame['name']}"
         found = f"{where}: {source}" if source else where
     return found
+
+
+def _last_block(lines: Sequence[str]) -> Sequence[str]:
+    """The lines of the last traceback, [] when there is none."""
+    heads = [at for at, line in enumerate(lines) if line.strip() == _HEAD]
+    if heads:
+        return lines[heads[-1] + 1 :]
+    # A syntax error in the file that was asked for has a place and no frames, so Python prints it without a head.
+    places = [at for at, line in enumerate(lines) if _FRAME.match(line)]
+    return lines[places[-1] :] if places else []
 
 
 def _error_of(block: Sequence[str]) -> str | None:
