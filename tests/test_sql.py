@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -71,6 +72,8 @@ HOT = {
 }
 # Tables that have a handful of rows, lists from json_each, and results of inner queries may be walked.
 SMALL = re.compile(r"SCAN (counts|workers|group_health|registries|schedules|meta|json_each|family|levels|\(subquery)")
+# Bound so often that finding names would show.
+POSITIONAL = {"insert_run", "insert_payload"}
 # These read everything, on purpose: they are for tests and doctors, or end at a page.
 WALKS = {"broken_invariants", "wrong_counts", "all_epochs", "all_steps", "list_runs"}
 
@@ -80,7 +83,7 @@ def plans() -> Iterator[dict[str, list[str]]]:
     store = Store.memory()
     found = {}
     for name, statement in sql.STATEMENTS.items():
-        params = dict.fromkeys(re.findall(r":(\w+)", statement))
+        params: Any = [None] * statement.count("?") or dict.fromkeys(re.findall(r":(\w+)", statement))
         rows = store.connection.execute(f"EXPLAIN QUERY PLAN {statement}", params).fetchall()
         found[name] = [row["detail"] for row in rows]
     yield found
@@ -148,7 +151,7 @@ def test_a_file_of_statements_is_named_for_what_it_holds_and_written_alike(path:
 
 def test_parameters_are_named_and_time_is_one_of_them() -> None:
     for name, statement in sql.STATEMENTS.items():
-        assert "?" not in statement, name
+        assert "?" not in statement or name in POSITIONAL, name
         assert not re.search(
             r"\b(datetime|strftime|julianday|unixepoch|current_timestamp|random)\b", statement, re.IGNORECASE
         ), name

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from tako.engine import guard
@@ -39,20 +40,17 @@ def enqueue(store: Store, new: Sequence[NewRun], *, now_ms: int, scheduled_for_m
 def insert(store: Store, wanted: Sequence[NewRun], *, now_ms: int, scheduled_for_ms: int | None = None) -> set[str]:
     """Store runs whose keys are known to be free and whose number is known to be allowed; the ids that were new."""
     parents = {run["parent_id"]: _parent(store, run["parent_id"]) for run in wanted if "parent_id" in run}
-    seq = store.take_seqs(len(wanted))
-    rows = [_row(run, seq=seq + index, now_ms=now_ms) for index, run in enumerate(wanted)]
-    if scheduled_for_ms is not None or parents:
-        for row, run in zip(rows, wanted, strict=True):
-            row["scheduled_for_ms"] = scheduled_for_ms
-            row["parent"] = parents.get(run.get("parent_id", ""))
+    lanes, rows, payloads = _rows(store, wanted, parents, now_ms=now_ms, scheduled_for_ms=scheduled_for_ms)
     if store.many("insert_run", rows) != len(rows):
-        rows = _only_new(store, rows)
-    store.many("insert_payload", rows)
-    for row in rows:
-        store.move(row["workflow"], None, row["lane"])
-        store.bytes_written += len(row["payload"])
-        tell_pending(store, row["id"], row["workflow"], row["lane"], row["run_at_ms"])
-    return {row["id"] for row in rows}
+        fresh = _fresh(store, rows)
+        is_fresh = [run["id"] in fresh for run in wanted]
+        lanes = list(itertools.compress(lanes, is_fresh))
+        payloads = list(itertools.compress(payloads, is_fresh))
+        wanted = list(itertools.compress(wanted, is_fresh))
+    store.many("insert_payload", payloads)
+    store.bytes_written += sum(len(payload) for _, payload in payloads)
+    _tell(store, wanted, lanes, now_ms=now_ms)
+    return {run["id"] for run in wanted}
 
 
 def withdraw(store: Store, run_id: str) -> bool:
@@ -157,27 +155,49 @@ def _parent(store: Store, run_id: str) -> int:
     return seq
 
 
-def _row(run: NewRun, *, seq: int, now_ms: int) -> dict[str, Any]:
+def _rows(
+    store: Store, wanted: Sequence[NewRun], parents: dict[str, int], *, now_ms: int, scheduled_for_ms: int | None
+) -> tuple[list[str], list[tuple[Any, ...]], list[tuple[int, str]]]:
+    """The lane, the row and the payload of each run, as `insert_run` and `insert_payload` take them."""
+    lanes, rows, payloads = [], [], []
+    for seq, run in enumerate(wanted, store.take_seqs(len(wanted))):
+        get: Callable[..., Any] = run.get
+        run_at_ms = _run_at_ms(run, now_ms)
+        lane = "ready" if run_at_ms <= now_ms else "later"
+        lanes.append(lane)
+        rows.append(
+            (
+                seq, run["id"], run["workflow"], lane, get("priority", 0), run_at_ms, get("key"), get("retries"),
+                now_ms, get("expires_at_ms"), scheduled_for_ms, parents.get(get("parent_id", "")),
+            )
+        )  # fmt: skip
+        payloads.append((seq, run["payload_json"]))
+    return lanes, rows, payloads
+
+
+def _run_at_ms(run: NewRun, now_ms: int) -> int:
     delay_ms = run.get("delay_ms")
-    run_at_ms = run.get("run_at_ms", now_ms) if delay_ms is None else now_ms + delay_ms
-    return {
-        "seq": seq,
-        "id": run["id"],
-        "workflow": run["workflow"],
-        "lane": "ready" if run_at_ms <= now_ms else "later",
-        "priority": run.get("priority", 0),
-        "run_at_ms": run_at_ms,
-        "key": run.get("key"),
-        "retries": run.get("retries"),
-        "created_ms": now_ms,
-        "expires_at_ms": run.get("expires_at_ms"),
-        "scheduled_for_ms": None,
-        "parent": None,
-        "payload": run["payload_json"],
-    }
+    return run.get("run_at_ms", now_ms) if delay_ms is None else now_ms + delay_ms
 
 
-def _only_new(store: Store, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Of rows that were offered, those that went in: the others' ids had a row already."""
-    seqs = dict(map(tuple, store.all("run_seqs", ids=json.dumps([row["id"] for row in rows]))))
-    return [row for row in rows if seqs[row["id"]] == row["seq"]]
+def _fresh(store: Store, rows: Sequence[tuple[Any, ...]]) -> set[str]:
+    """Of rows that were offered, the ids of those that went in: the others had a row already."""
+    offered = {run_id: seq for seq, run_id, *_ in rows}
+    found = store.all("run_seqs", ids=json.dumps(list(offered)))
+    return {row["id"] for row in found if offered[row["id"]] == row["seq"]}
+
+
+def _tell(store: Store, new: Sequence[NewRun], lanes: Sequence[str], *, now_ms: int) -> None:
+    """Count and announce what came in; by workflow and lane, since a thousand can come at once."""
+    store.emit_all([Changed(run["id"], run["workflow"], "pending") for run in new])
+    numbers: dict[tuple[str, str], int] = {}
+    for run, lane in zip(new, lanes, strict=True):
+        key = (run["workflow"], lane)
+        numbers[key] = numbers.get(key, 0) + 1
+    for (workflow, lane), n in numbers.items():
+        store.move(workflow, None, lane, n)
+        if lane == "ready":
+            store.emit(Ready(workflow, lane))
+    if "later" in lanes:
+        due = (_run_at_ms(run, now_ms) for run, lane in zip(new, lanes, strict=True) if lane == "later")
+        store.emit(Later(min(due)))

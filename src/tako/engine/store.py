@@ -174,6 +174,10 @@ class Store(Reader):
         else:
             self._events.append(event)
 
+    def emit_all(self, events: Iterable[Event]) -> None:
+        """`emit` for many that are no Ready."""
+        self._events.extend(events)
+
     def take_events(self) -> list[Event]:
         """What was emitted since the last call, in order, the Ready ones last."""
         events: list[Event] = [*self._events, *sorted(self._ready)]
@@ -187,7 +191,7 @@ class Store(Reader):
         """Run a named statement; the number of rows it changed."""
         return self.connection.execute(sql.STATEMENTS[statement], params).rowcount
 
-    def many(self, statement: str, params: Iterable[dict[str, Any]]) -> int:
+    def many(self, statement: str, params: Iterable[dict[str, Any] | tuple[Any, ...]]) -> int:
         """Run a named statement for each; the number of rows changed in all."""
         return self.connection.executemany(sql.STATEMENTS[statement], params).rowcount
 

@@ -1,14 +1,14 @@
 -- name: insert_run
--- Asking for the same id again is not an error: the row that is there stays as it is.
-INSERT INTO runs (seq, id, workflow, status, lane, priority, run_at_ms, key, retries, created_ms, expires_at_ms,
-                  scheduled_for_ms, parent)
-VALUES (:seq, :id, :workflow, 'pending', :lane, :priority, :run_at_ms, :key, :retries, :created_ms, :expires_at_ms,
-        :scheduled_for_ms, :parent)
+-- Asking for the same id again is not an error: the row that is there stays as it is. By position, as an exception:
+-- this is run a hundred thousand times a second, and finding twelve names takes a third of the time of inserting.
+INSERT INTO runs (seq, id, workflow, lane, priority, run_at_ms, key, retries, created_ms, expires_at_ms,
+                  scheduled_for_ms, parent, status)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 'pending')
 ON CONFLICT (id) DO NOTHING;
 
 -- name: insert_payload
--- In a table of its own: a run's row is rewritten at each change of state, its payload never.
-INSERT INTO payloads (run, payload) VALUES (:seq, :payload);
+-- In a table of its own: a run's row is rewritten at each change of state, its payload never. By position, as above.
+INSERT INTO payloads (run, payload) VALUES (?, ?);
 
 -- name: run_seqs
 -- Which of these ids are there, and as which row; :ids is a JSON list.
