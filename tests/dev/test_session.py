@@ -95,7 +95,7 @@ def test_saving_the_mended_file_takes_the_box_away_and_says_so(stage: Callable[.
 
     assert one.session.mended(KEY)
 
-    assert one.screen() == [f"14:02:11 INFO  tako     ✔ {KEY} is mended; the next enqueue is accepted."]
+    assert one.screen() == [f"14:02:11 INFO  tako     ✔ {KEY} is mended; enqueues are accepted."]
 
 
 def test_mending_what_was_not_broken_says_nothing(stage: Callable[..., Stage]) -> None:

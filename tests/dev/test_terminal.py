@@ -123,6 +123,7 @@ def test_after_every_resize_there_is_one_whole_box_and_it_is_last(open_terminal:
 def test_the_terminal_is_usable_after_the_session(open_terminal: Callable[..., Tmux]) -> None:
     terminal = open_terminal(columns=80, rows=24)
     terminal.do("problem", key=KEY, title="broken", body="why")
+    assert any("Keys: q quit" in row for row in terminal.screen())
 
     terminal.tmux("send-keys", "q")  # a key, without Enter
     until(lambda: terminal.tmux("display", "-p", "#{pane_current_command}").strip() == "cat" or None, what="the end")

@@ -33,7 +33,6 @@ class Header:
     groups: tuple[str, ...] = ()
     schedules: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()  # such as the names of variables that were not passed on
-    keys: tuple[str, ...] = ()  # "r restart"
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,8 +59,6 @@ def header(info: Header, *, columns: int, colour: bool) -> list[str]:
         if items:
             lines += _row(label, items, columns=columns, colour=colour)
     lines += [f"  {_paint(line, DIM, colour)}" for note in info.notes for line in textwrap.wrap(note, columns - 3)]
-    if info.keys:
-        lines += ["", f"  {_paint('Keys: ' + ', '.join(info.keys), DIM, colour)}"]
     return [*lines, ""]
 
 

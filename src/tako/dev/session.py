@@ -49,7 +49,6 @@ class Session:
         self._redact = redact
         # A tuple that is replaced, never changed: the printer's thread reads it.
         self._problems: tuple[Problem, ...] = ()
-        self._keys: dict[str, Key] = {}
         self._keyboard: Keyboard | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._printer = Printer(write, size=size, pinned=self._pinned, dropped=self._dropped)
@@ -75,8 +74,6 @@ class Session:
         if self.mode == "json":
             self._event("header", **asdict(info))
             return
-        if self._keyboard is not None and not info.keys:
-            info = Header(**{**asdict(info), "keys": tuple(f"{key} {bound.what}" for key, bound in self._keys.items())})
         columns = self._size()[0] if self.mode == "terminal" else WIDE
         self._printer.print(screen.header(info, columns=columns, colour=self._colour))
 
@@ -105,7 +102,7 @@ class Session:
         else:
             self._printer.print(self._whole(problem) if before is None or before.body != problem.body else [])
 
-    def mended(self, key: str, *, then: str = "the next enqueue is accepted") -> bool:
+    def mended(self, key: str, *, then: str = "enqueues are accepted") -> bool:
         """Say that what was broken under this key works again; False, and nothing is said, when nothing was."""
         if not any(problem.key == key for problem in self._problems):
             return False
@@ -137,14 +134,17 @@ class Session:
     # --- the terminal ---
 
     def attach(self, loop: asyncio.AbstractEventLoop, keys: dict[str, Key] | None = None) -> None:
-        """Follow the terminal's size, and its keys if it is ours to read. Undone by `close`."""
+        """Follow the terminal's size and, if it is ours to read, its keys, naming them. Undone by `close`."""
         if self.mode != "terminal":
             return
-        self._loop, self._keys = loop, keys or {}
+        self._loop = loop
         for number in (signal.SIGWINCH, signal.SIGCONT):
             loop.add_signal_handler(number, self._returned)
-        if self._keys:
-            self._keyboard = Keyboard.of_this_process(loop, self._keys)
+        if keys:
+            self._keyboard = Keyboard.of_this_process(loop, keys)
+        if keys and self._keyboard is not None:
+            words = "  Keys: " + ", ".join(f"{name} {key.what}" for name, key in keys.items())
+            self._printer.print([render.paint(words, screen.DIM) if self._colour else words, ""])
 
     def flush(self, *, timeout_s: float = 2.0) -> bool:
         """Wait until all that was said is written; for tests, and before another program takes the terminal."""
