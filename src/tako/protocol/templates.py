@@ -34,14 +34,14 @@ def parse(text: str) -> "list[Part]":
             end = text.find("}", at)
             path = tuple(text[at + 1 : end].split(".")) if end > 0 else ()
             if not path or not all(name.isidentifier() for name in path):
-                raise ValueError(f"template {text!r}: expected {{name}} at column {at + 1}")
+                raise ValueError(f"{text!r}: expected {{name}} at column {at + 1}")
             if literal:
                 parts.append(literal)
             parts.append(path)
             literal = ""
             at = end + 1
         elif char == "}":
-            raise ValueError(f"template {text!r}: a single '}}' at column {at + 1}; write '}}}}' for a brace")
+            raise ValueError(f"{text!r}: a single '}}' at column {at + 1}; write '}}}}' for a brace")
         else:
             literal += char
             at += 1

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 _LISTS = ("list", "Sequence", "MutableSequence", "Iterable", "Collection")
 _DICTS = ("dict", "Mapping", "MutableMapping", "OrderedDict", "defaultdict")
 _AWAITABLES = ("Awaitable", "Coroutine", "Future", "Task")
-_WRAPPERS = ("Required", "NotRequired", "ReadOnly", "Final")
+_WRAPPERS = ("ReadOnly", "Final")
 
 _compiled: "dict[Any, Codec]" = {}
 _MISSING: "Any" = object()
@@ -118,6 +118,8 @@ def _generic(annotation: "Any", origin: "Any", arguments: "tuple[Any, ...]", sco
     if origin is loaded("typing", "Literal"):
         return codecs.literal_of(arguments)
     name = getattr(origin, "__name__", None) or getattr(origin, "_name", "")
+    if name in ("Required", "NotRequired"):
+        return codec_of(arguments[0], scope).marked(is_required=name == "Required")
     if name in _WRAPPERS:
         return codec_of(arguments[0], scope)
     if name in _AWAITABLES:

@@ -46,7 +46,7 @@ class Unsupported(Exception):
 class Codec:
     """How values of one annotation are stored. `kind` is what their JSON looks like, for telling unions apart."""
 
-    __slots__ = ("dump", "exact", "kind", "load", "name")
+    __slots__ = ("dump", "exact", "is_required", "kind", "load", "name")
 
     def __init__(self, name: str, kind: str, dump: "Dump", load: "Load", exact: "Any" = None) -> None:
         self.name = name
@@ -54,6 +54,13 @@ class Codec:
         self.dump = dump
         self.load = load
         self.exact = exact  # the class whose instances this codec is first choice for
+        self.is_required: bool | None = None  # what Required and NotRequired say of a key of a TypedDict
+
+    def marked(self, *, is_required: bool) -> "Codec":
+        """The same codec for a key that must be there, or need not."""
+        found = Codec(self.name, self.kind, self.dump, self.load, self.exact)
+        found.is_required = is_required
+        return found
 
 
 def wrong(expected: str, value: object) -> "NoReturn":

@@ -203,7 +203,8 @@ class Context(_Base):
         Raises:
             SignalTimeout: none came in time, and there is no `default`.
         """
-        return self._runner.wait_for(signal.name, timeout_of(signal, timeout), receiver(signal, default))
+        timeout_ms = timeout_of(signal, timeout)
+        return self._runner.wait_for(signal.name, timeout_ms, receiver(signal, default))
 
     def start(self, name: str, workflow: Workflow[P, R], *args: P.args, **kwargs: P.kwargs) -> Run[R]:
         """Enqueue a child run, once, whatever happens to this one."""
@@ -277,7 +278,7 @@ class AsyncContext(_Base):
     def map(
         self,
         name: str,
-        fn: Callable[[U], Awaitable[T]] | Callable[[U], T],
+        fn: Callable[[U], Awaitable[T]],
         items: Iterable[U],
         *,
         limit: int = 10,
@@ -291,7 +292,35 @@ class AsyncContext(_Base):
     def map(
         self,
         name: str,
-        fn: Callable[[U], Awaitable[T]] | Callable[[U], T],
+        fn: Callable[[U], Awaitable[T]],
+        items: Iterable[U],
+        *,
+        limit: int = 10,
+        return_exceptions: bool,
+        retries: int | Retry = 0,
+        timeout: Duration | None = None,
+        returns: type[T] | None = None,
+    ) -> Coroutine[Any, Any, list[T | Exception]]: ...
+
+    @overload
+    def map(
+        self,
+        name: str,
+        fn: Callable[[U], T],
+        items: Iterable[U],
+        *,
+        limit: int = 10,
+        return_exceptions: Literal[False] = False,
+        retries: int | Retry = 0,
+        timeout: Duration | None = None,
+        returns: type[T] | None = None,
+    ) -> Coroutine[Any, Any, list[T]]: ...
+
+    @overload
+    def map(
+        self,
+        name: str,
+        fn: Callable[[U], T],
         items: Iterable[U],
         *,
         limit: int = 10,
@@ -341,7 +370,8 @@ class AsyncContext(_Base):
 
     def wait_for(self, signal: Signal[Any], *, timeout: Duration | None, default: Any = MISSING) -> Any:
         """As Context.wait_for."""
-        return self._runner.wait_for(signal.name, timeout_of(signal, timeout), receiver(signal, default))
+        timeout_ms = timeout_of(signal, timeout)
+        return self._runner.wait_for(signal.name, timeout_ms, receiver(signal, default))
 
     def start(
         self, name: str, workflow: Workflow[P, R], *args: P.args, **kwargs: P.kwargs

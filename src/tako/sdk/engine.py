@@ -58,6 +58,11 @@ class RemoteEngine:
         """As `call`, awaited."""
         return await (self._aio or self._aopen()).call(command, fields, deadline_s=deadline_s)
 
+    def close(self) -> None:
+        """Close the blocking connection. Connections of event loops end with their loops."""
+        if self._client is not None:
+            self._client.close()
+
     def _open(self) -> "Client":
         from tako.rpc.client import Client
 

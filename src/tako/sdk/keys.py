@@ -27,7 +27,10 @@ class Template:
             raise ValueError(f'{what}: expected text such as "order:{{order_id}}", found {text!r}')
         self.text = text
         self.what = what
-        self._parts: list[Part] = templates.parse(text)
+        try:
+            self._parts: list[Part] = templates.parse(text)
+        except ValueError as error:
+            raise ValueError(f"{what}: {error}") from None
         self.names = templates.names(self._parts)
         self._defaults = defaults
         for name in self.names:
