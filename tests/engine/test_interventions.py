@@ -50,6 +50,15 @@ def test_a_run_that_waits_is_cancelled_with_its_wait(engine: Rig, parked: str) -
     assert engine.status(run_id) == "cancelled"
 
 
+def test_a_run_that_crashed_is_cancelled_while_it_waits_for_the_next_worker(engine: Rig) -> None:
+    run_id = engine.start()
+    engine.die()
+
+    engine.cancel(run_id)
+
+    assert [a["outcome"] for a in engine.info(run_id, "attempts")["attempts"]] == ["crashed"]
+
+
 def test_cancelling_twice_is_harmless(engine: Rig) -> None:
     run_id = engine.start()
     engine.cancel(run_id, "first")

@@ -69,7 +69,8 @@ def end_pending(store: Store, run_id: str, *, reason: str, now_ms: int) -> None:
     run = guard.find(store, run_id)
     store.run("delete_waiter", run=run["seq"])
     store.run("cancel_run", seq=run["seq"], reason=reason, now_ms=now_ms)
-    if run["attempt_open"]:
+    # An attempt that a crash cut short has its row already, and has not begun anew.
+    if run["attempt_open"] and run["attempt_ms"] is not None:
         record(store, run, "cancelled", error=reason, now_ms=now_ms)
     conclude(store, run, before=run["lane"], status="cancelled", reason=reason, now_ms=now_ms)
 
