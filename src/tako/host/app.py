@@ -88,6 +88,7 @@ class AppHost:
         self._lock = lock.Lock(self.places.lock)
         self._tasks: set[asyncio.Task[Any]] = set()
         self._looked_at = float("-inf")
+        self.url = ""  # where the app answers, as soon as that is known
 
     # --- life -------------------------------------------------------------------------------------------------------
 
@@ -162,7 +163,8 @@ class AppHost:
         }
 
     def tell_url(self, url: str) -> None:
-        """Let other commands know where the app answers."""
+        """Let other commands, and the app itself (`tako.current.url`), know where the app answers."""
+        self.url = url
         lock.write_engine_json(self.places.engine_json, {**self._engine_json(), "url": url})
 
     def _fatal(self, error: TakoError) -> None:
@@ -279,7 +281,7 @@ class AppHost:
         """The environment of every process of this app."""
         return env.build(
             inherited=os.environ,
-            variables=self.variables,
+            variables={**self.variables, **({env.url_variable(self.config.name): self.url} if self.url else {})},
             app=self.config.name,
             socket=str(self.places.internal_socket),
             environment=self.environment,

@@ -29,6 +29,11 @@ def passes(name: str) -> bool:
     return name in PASSED_ON or name.startswith(PASSED_ON_PREFIXES)
 
 
+def url_variable(app: str) -> str:
+    """The variable that tells where an app answers: TAKO_URL_MY_APP."""
+    return "TAKO_URL_" + "".join(char if char.isalnum() else "_" for char in app).upper()
+
+
 def build(
     *,
     inherited: "Mapping[str, str]",

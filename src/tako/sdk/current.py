@@ -2,6 +2,7 @@
 
 import os
 
+from tako.protocol import env
 from tako.sdk import runtime
 
 
@@ -33,8 +34,7 @@ class Current:
     @property
     def url(self) -> str:
         """Where the app answers; "" when it has no address."""
-        name = "".join(char if char.isalnum() else "_" for char in self.app).upper()
-        return os.environ.get(f"TAKO_URL_{name}", "")
+        return os.environ.get(env.url_variable(self.app), "")
 
     def __repr__(self) -> str:
         return f"<current: {self.app} {self.build} in {self.env}>"
