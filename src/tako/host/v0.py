@@ -15,9 +15,9 @@ from tako.engine.store import Store
 from tako.errors import InvalidRequest, LeaseLost, TakoError
 from tako.host import timetable
 from tako.host.fields import flag, integer, json_text, optional_integer, optional_text, text, texts
+from tako.protocol import ids
 from tako.protocol.messages import ClaimedRun, NewRun
 from tako.rpc.server import Connection, Handler, Message
-from tako.sdk import ids
 
 if TYPE_CHECKING:
     from tako.host.app import AppHost

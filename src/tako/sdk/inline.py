@@ -5,9 +5,9 @@ be stored is found here too. Sleeps do not wait. Children run inline, where they
 """
 
 from tako.errors import StepError
+from tako.protocol.ids import uuid7
 from tako.sdk import payload
 from tako.sdk.context import AsyncContext, Context
-from tako.sdk.ids import uuid7
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -1,11 +1,11 @@
 """What is sent without a handle: runs enqueued by the name of their workflow, and signals."""
 
 from tako.errors import UnknownSignal
+from tako.protocol.ids import uuid7
 from tako.sdk import payload, runtime
 from tako.sdk import workflow as workflows
 from tako.sdk.enqueueing import NOTHING, check_key
 from tako.sdk.handles import Run, aask, ask
-from tako.sdk.ids import uuid7
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -8,9 +8,9 @@ A workflow is imported by apps that only enqueue and by workers that only run, s
 from __future__ import annotations
 
 from tako.errors import DefinitionError
+from tako.protocol.ids import uuid7
 from tako.sdk import declaration, runtime
 from tako.sdk.enqueueing import NOTHING, Using
-from tako.sdk.ids import uuid7
 from tako.sdk.payload import checked, dumps
 
 TYPE_CHECKING = False

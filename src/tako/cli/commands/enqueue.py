@@ -14,7 +14,7 @@ from tako.cli import arguments, follow, moments, run_page, values
 from tako.cli.context import Context
 from tako.cli.engine import Engine
 from tako.cli.errors import DONE, REFUSED, Interrupted
-from tako.sdk import ids
+from tako.protocol import ids
 
 DEADLINE_S = 5.0
 
