@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -29,7 +30,7 @@ from tako.logs.files import LogFiles
 from tako.logs.hub import Hub
 from tako.logs.redact import redactor
 from tako.protocol import env
-from tako.protocol.messages import LogLine
+from tako.protocol.messages import GroupHealth, LogLine
 from tako.vault import file as vault
 
 # Files that decide how processes are started, besides the code itself.
@@ -78,6 +79,7 @@ class Dev:
         )
         self._runs = RunLines(self.host, self.session)
         self.web = Web(self.host, session=self.session, port=options.port) if options.web else None
+        self._shown: dict[str, str] = {}  # by group: the key of its box
         self._read_secrets()
 
     # --- life -------------------------------------------------------------------------------------------------------
@@ -185,14 +187,22 @@ class Dev:
         if pool is None:
             return
         health = pool.snapshot()
-        key = f'group "{group}"'
         if health["failures"] and health["state"] in ("cooldown", "probing", "degraded"):
-            body = "\n".join(health["stderr_tail"]) or health["traceback_tail"] or ""
             self._boots.drop(group)
-            self.session.problem(key, f"{health['reason']}", body)
-        elif health["state"] == "healthy":
-            self.session.mended(key)
+            self._show_failure(group, health)
+        elif health["state"] == "healthy" and (shown := self._shown.pop(group, None)):
+            self.session.mended(shown)
         self._boots.settle()
+
+    def _show_failure(self, group: str, health: GroupHealth) -> None:
+        """A box under the name of the file that is broken, if the traceback tells one."""
+        key = file_of(health["traceback_tail"]) or f'group "{group}"'
+        before = self._shown.get(group)
+        if before not in (None, key):
+            self.session.mended(before, then="something else is broken now")
+        self._shown[group] = key
+        body = "\n".join(health["stderr_tail"]) or health["traceback_tail"] or ""
+        self.session.problem(key, f"{key}: {health['reason']}", body)
 
     # --- saved files ------------------------------------------------------------------------------------------------
 
@@ -238,6 +248,12 @@ class Dev:
 
     def _read_secrets(self) -> None:
         self._redact = redactor(vault.load(self.host.places.secrets))
+
+
+def file_of(traceback_tail: str | None) -> str | None:
+    """The app's file that a failed boot points at, such as `workflows/send_email.py`."""
+    found = re.search(r"^  (\S+\.py):\d+", traceback_tail or "", re.MULTILINE)
+    return found.group(1) if found else None
 
 
 def _group_words(config: Config, group: str) -> str:

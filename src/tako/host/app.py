@@ -295,7 +295,7 @@ class AppHost:
         """A group's health or slots changed: tell the screen and subscribers."""
         self.on_health(group)
         if self.streams.has_listeners and (pool := self.groups.pools.get(group)):
-            self.streams.tell("health", {"event": "health", "group": pool.snapshot()})
+            self.streams.tell_health(pool.snapshot())
 
     def say(self, level: str, message: str, **fields: Any) -> None:
         """A line of our own in the log."""

@@ -47,6 +47,8 @@ def rescue(store: Store, path: Path) -> StoreDamaged:
     for suffix in ("-wal", "-shm"):
         path.with_name(path.name + suffix).unlink(missing_ok=True)
     part = path.with_name(f".{path.name}.rescue")
+    # SQLite copies nothing out of an open transaction. What shares ours is complete, so it is made durable first.
+    store.commit()
     try:
         part.unlink(missing_ok=True)
         with sqlite3.connect(part) as copy:
@@ -56,6 +58,8 @@ def rescue(store: Store, path: Path) -> StoreDamaged:
         part.replace(path)
     except (OSError, sqlite3.Error) as error:
         return StoreDamaged(f"{path} was deleted while the engine ran, and could not be written back: {error}")
+    finally:
+        store.begin()
     return StoreDamaged(
         f"{path.name} was deleted while the engine ran. It was written back from the open file; nothing was lost.",
         cure="Start the engine again.",

@@ -76,7 +76,8 @@ def _workflow(host: AppHost, name: str, info: WorkflowInfo | None) -> dict[str, 
     shown: dict[str, Any] = dict(info) if info else {"name": name, "file": None, "line": None, "parameters": []}
     shown["group"] = group
     shown["health"] = pool.snapshot()["state"] if pool else None
-    shown["counts"] = {state: n for (workflow, state), n in sorted(host.store.counts.items()) if workflow == name and n}
+    counts = totals({key: n for key, n in host.store.counts.items() if key[0] == name})
+    shown["counts"] = {status: n for status, n in counts.items() if n}
     return shown
 
 

@@ -10,6 +10,7 @@ from tako.errors import InvalidRequest
 from tako.host.fields import optional_integer, optional_text, texts
 from tako.logs.filters import Filter
 from tako.logs.hub import Hub
+from tako.protocol.messages import GroupHealth
 from tako.rpc.server import Connection, Message
 
 TOPICS = frozenset({"logs", "runs", "health"})
@@ -21,6 +22,7 @@ class Streams:
     def __init__(self, hub: Hub) -> None:
         self._hub = hub
         self._topics: dict[Connection, frozenset[str]] = {}
+        self._wanted: dict[Connection, Filter] = {}
         self._tasks: dict[Connection, asyncio.Task[None]] = {}
 
     def subscribe(self, connection: Connection, message: Message) -> None:
@@ -29,6 +31,7 @@ class Streams:
         if unknown := topics - TOPICS:
             raise InvalidRequest(f"invalid request: unknown topic {min(unknown)!r}; there are {sorted(TOPICS)}")
         self._topics[connection] = topics
+        self._wanted[connection] = filter_of(message)
         if "logs" in topics and connection not in self._tasks:
             tail = min(optional_integer(message, "tail") or 0, 10_000)
             task = asyncio.get_running_loop().create_task(self._send_logs(connection, filter_of(message), tail))
@@ -41,11 +44,18 @@ class Streams:
                     return
                 connection.push({"event": "log", "line": line})
 
-    def tell(self, topic: str, event: Mapping[str, Any]) -> None:
-        """Send an event to those who listen to its topic."""
+    def tell_run(self, run: Mapping[str, Any], *, now_ms: int) -> None:
+        """Send a run's new status to those who want to hear of it."""
         for connection, topics in self._topics.items():
-            if topic in topics:
-                connection.push(dict(event))
+            wanted = self._wanted[connection]
+            if "runs" in topics and wanted.run in (None, run["id"]) and wanted.workflow in (None, run["workflow"]):
+                connection.push({"event": "run", "ts_ms": now_ms, "run": dict(run)})
+
+    def tell_health(self, health: GroupHealth) -> None:
+        """Send a group's new health to those who want to hear of it."""
+        for connection, topics in self._topics.items():
+            if "health" in topics and self._wanted[connection].group in (None, health["group"]):
+                connection.push({"event": "health", "group": health})
 
     @property
     def has_listeners(self) -> bool:
@@ -55,6 +65,7 @@ class Streams:
     def closed(self, connection: Connection) -> None:
         """The subscriber is gone."""
         self._topics.pop(connection, None)
+        self._wanted.pop(connection, None)
         if task := self._tasks.pop(connection, None):
             task.cancel()
 

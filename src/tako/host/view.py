@@ -103,7 +103,7 @@ class View:
             if info is not None:
                 shown = cast(dict[str, Any], self.shown(info))
                 run = {name: shown[name] for name in EVENT_FIELDS}
-                self._host.streams.tell("runs", {"event": "run", "ts_ms": self._host.clock.now_ms(), "run": run})
+                self._host.streams.tell_run(run, now_ms=self._host.clock.now_ms())
 
     def recent_logs(self, message: Message) -> list[LogLine]:
         """Lines of the ring that a `logs` request asks for, oldest first."""

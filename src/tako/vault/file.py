@@ -81,7 +81,7 @@ def _check(name: str, value: str) -> None:
             cure="Use letters, digits and _, such as STRIPE_KEY; at most 128.",
         )
     if not value:
-        raise TakoError(f"The value of {name} is empty.", cure=f"To be rid of it: `tako secrets remove {name}`.")
+        raise TakoError(f"The value of {name} is empty.", cure=f"To be rid of it: `tako secrets rm {name}`.")
     if len(value.encode("utf-8", "surrogatepass")) > MAX_VALUE_BYTES:
         raise TakoError(f"The value of {name} is larger than {MAX_VALUE_BYTES} bytes.", cure="Keep it in a file.")
     try:

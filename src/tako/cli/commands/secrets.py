@@ -7,7 +7,7 @@ from pathlib import Path
 
 from tako.cli.arguments import Parser, Subcommands, UsageError
 from tako.cli.context import Context
-from tako.errors import TakoError
+from tako.errors import NoEngine, TakoError
 
 
 def configure(parser: Parser) -> None:
@@ -45,10 +45,22 @@ def _set(context: Context, args: argparse.Namespace, path: Path) -> int:
         raise TakoError(f"The value is empty; {name} was not changed.", cure=f"`tako secrets rm {name}` removes it.")
     is_new = file.set(path, name, value)
     if context.output.json:
+        _tell_engine(context)
         context.output.document({"set": name, "is_new": is_new})
         return 0
-    context.output.done(f"{'Set' if is_new else 'Changed'} {name}. Processes that start from now on have it.")
+    took_effect = _tell_engine(context)
+    then = "The app and its workers start anew with it." if took_effect else "`tako dev` will hand it to the app."
+    context.output.done(f"{'Set' if is_new else 'Changed'} {name}. {then}")
     return 0
+
+
+def _tell_engine(context: Context) -> bool:
+    """Have a running engine look at the file now. False when none runs here."""
+    try:
+        context.engine().call("reload")
+    except NoEngine:
+        return False
+    return True
 
 
 def _read_value(context: Context, name: str) -> str:
@@ -73,9 +85,11 @@ def _remove(context: Context, args: argparse.Namespace, path: Path) -> int:
     for name in dict.fromkeys(args.names):
         file.remove(path, name)
     if context.output.json:
+        _tell_engine(context)
         context.output.document({"removed": args.names})
         return 0
-    context.output.done(f"Removed {', '.join(args.names)}. Processes that run keep what they were given.")
+    then = " The app and its workers start anew without." if _tell_engine(context) else ""
+    context.output.done(f"Removed {', '.join(args.names)}.{then}")
     return 0
 
 
