@@ -279,9 +279,14 @@ class AppHost:
         self, *, worker: Mapping[str, str] | None = None, web: Mapping[str, str] | None = None
     ) -> dict[str, str]:
         """The environment of every process of this app."""
+        variables = dict(self.variables)
+        if self.url:
+            variables[env.url_variable(self.config.name)] = self.url
+        if not self.code.is_settled(now_ms=self.clock.now_ms()):
+            variables["PYTHONDONTWRITEBYTECODE"] = "1"
         return env.build(
             inherited=os.environ,
-            variables={**self.variables, **({env.url_variable(self.config.name): self.url} if self.url else {})},
+            variables=variables,
             app=self.config.name,
             socket=str(self.places.internal_socket),
             environment=self.environment,

@@ -45,6 +45,17 @@ class Code:
             self._on_change(changed)
         return changed
 
+    def is_settled(self, *, now_ms: int) -> bool:
+        """Whether no file was saved in the last two seconds.
+
+        Python takes a cached module for current when its source has the same size and the same modification time *in
+        whole seconds*. A typo that is mended within the second, letters swapped back, would be executed again and
+        again. So processes that start right after a save must not leave caches behind.
+        """
+        stamps = self._fingerprint.stamps.values() if self._fingerprint else ()
+        newest_ms = max((mtime_ns // 1_000_000 for mtime_ns, _ in stamps), default=0)
+        return not now_ms - 2_000 < newest_ms <= now_ms + 2_000
+
     @property
     def digest(self) -> str:
         """Names the current code; the same after a restart if nothing was changed."""
