@@ -25,12 +25,12 @@ def tail(lines: Sequence[str], *, root: Path) -> str | None:
         ModuleNotFoundError: No module named 'jinja2'
           workflows/send_email.py:3  from jinja2 import Environment
     """
-    block = _last_block(lines)
-    error = _error_of(block)
-    if error is None:
+    found = _last_traceback(lines)
+    if found is None:
         return None
+    block, error = found
     own = None
-    for at, line in enumerate(block[: block.index(error)]):
+    for at, line in enumerate(block):
         match = _FRAME.match(line)
         path = match and _own_path(match["file"], root=root)
         if match and path:
@@ -54,19 +54,23 @@ def hang_frame(lines: Iterable[str], *, root: Path) -> str | None:
     return found
 
 
-def _last_block(lines: Sequence[str]) -> Sequence[str]:
-    """The lines of the last traceback, [] when there is none."""
-    heads = [at for at, line in enumerate(lines) if line.strip() == _HEAD]
-    if heads:
-        return lines[heads[-1] + 1 :]
-    # A syntax error in the file that was asked for has a place and no frames, so Python prints it without a head.
-    places = [at for at, line in enumerate(lines) if _FRAME.match(line)]
-    return lines[places[-1] :] if places else []
+def _last_traceback(lines: Sequence[str]) -> tuple[list[str], str] | None:
+    """The frames and the error of the last one.
 
-
-def _error_of(block: Sequence[str]) -> str | None:
-    """The line that names the error: the first that is not indented after the last frame began."""
-    return next((line for line in block if line.strip() and not line[0].isspace()), None)
+    A syntax error in the file that was asked for has a place and no frames, so it is printed without a head.
+    """
+    found = None
+    block: list[str] | None = None
+    for line in lines:
+        if line.strip() == _HEAD:
+            block = []
+        elif block is None:
+            block = [line] if _FRAME.match(line) else None
+        elif line[:1].isspace() or not line:
+            block.append(line)
+        else:
+            found, block = (block, line), None
+    return found
 
 
 def _source_below(block: Sequence[str], at: int) -> str:

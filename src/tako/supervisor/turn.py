@@ -168,9 +168,9 @@ class Turn:
         refused = "other workers serve on" if self.state.serving() else "enqueues are refused until then"
         message = f"{failure.words} ({starts}), next start in {delay_s:.0f}s; {refused}"
         if known:  # the same output again would only fill the log
-            self.log("warning", message, failures=failures, worker_id=worker_id)
+            self.log("warning", message, worker_id=worker_id)
             return
-        self.log("error", message, failures=failures, worker_id=worker_id, traceback_tail=failure.traceback_tail,
+        self.log("error", message, worker_id=worker_id, traceback_tail=failure.traceback_tail,
                  stderr_tail=list(failure.stderr_tail[-20:]))  # fmt: skip
 
     def _tell_failing(self, failure: Failure, worker_id: str) -> None:

@@ -414,9 +414,12 @@ class WorkerPool:
         self._house.save_health(self.group, records.stored(self._state, now=self._now()))
 
     def _do_log(self, effect: events.Log) -> None:
-        place = self._places.get(str(effect.fields.get("worker_id")))
-        pid = {"pid": place.process.pid} if place is not None and place.process is not None else {}
-        self._house.log(effect.level, effect.message, **effect.fields, **pid)
+        fields = dict(effect.fields)
+        place = self._places.get(str(fields.get("worker_id")))
+        if place is not None and place.process is not None:  # people know a process by its pid
+            fields["pid"] = place.process.pid
+            del fields["worker_id"]
+        self._house.log(effect.level, effect.message, **fields)
 
     _DO: Mapping[type[events.Effect], Callable[[WorkerPool, Any], None]] = {
         events.Spawn: _do_spawn,
