@@ -62,7 +62,7 @@ def test_a_syntax_error_is_told_with_the_line_that_has_it(app: Path) -> None:
 
 def test_a_syntax_error_printed_without_the_frames_that_led_to_it_is_told_alike(app: Path) -> None:
     handled = ["Traceback (most recent call last):", '  File "/usr/lib/x.py", line 1, in <module>', "OSError: no"]
-    lines = [*handled, *printed(app, "x = 1\ndef send(:\n    pass\n")[3:]]
+    lines = [*handled, *printed(app, "x = 1\ndef send(:\n    pass\n")[2:]]
     assert "Traceback" not in "".join(lines[3:])
 
     assert tracebacks.tail(lines, root=app) == "SyntaxError: invalid syntax\n  workflows/send_email.py:2  def send(:"
