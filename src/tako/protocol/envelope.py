@@ -1,7 +1,8 @@
 """What comes on fd 3: the token, the secrets, and for workers what to import. Never in environment or arguments."""
 
-import json
 import os
+
+from tako.protocol import json_text
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ def build(
         envelope["worker_id"] = worker_id
     if files is not None:
         envelope["files"] = files
-    return json.dumps(envelope).encode()
+    return json_text.encode_ascii(envelope).encode()
 
 
 def read(fd: int = ENVELOPE_FD) -> "Envelope":
@@ -50,5 +51,5 @@ def read(fd: int = ENVELOPE_FD) -> "Envelope":
             chunks.append(chunk)
     finally:
         os.close(fd)
-    envelope: Envelope = json.loads(b"".join(chunks))
+    envelope: Envelope = json_text.decode(b"".join(chunks).decode())
     return envelope

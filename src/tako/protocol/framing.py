@@ -3,9 +3,8 @@
 Pure: no I/O, no clock. SPEC.md section 2 has the rules.
 """
 
-import json
-
 from tako.errors import InvalidRequest
+from tako.protocol import json_text
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -77,10 +76,7 @@ class Framer:
 
 def encode(message: "Message") -> bytes:
     """One line, newline included. Raises ValueError for NaN and Infinity, TypeError for what is not JSON."""
-    return _encode(message).encode("utf-8", "surrogatepass") + b"\n"
-
-
-_encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
+    return json_text.encode(message).encode("utf-8", "surrogatepass") + b"\n"
 
 
 def decode(line: bytes) -> "Message":
@@ -96,7 +92,7 @@ def decode(line: bytes) -> "Message":
     if line.count(b"{") + line.count(b"[") > MAX_DEPTH and depth(text) > MAX_DEPTH:
         raise InvalidRequest(f"invalid request: nested deeper than {MAX_DEPTH}")
     try:
-        message = _decode(text)
+        message = json_text.decode_with(_scan, text)
     except InvalidRequest:
         raise
     except (ValueError, RecursionError) as error:
@@ -153,4 +149,4 @@ def _float(text: str) -> float:
     return value
 
 
-_decode = json.JSONDecoder(object_pairs_hook=_object, parse_constant=_constant, parse_float=_float).decode
+_scan = json_text.scanner(object_pairs_hook=_object, parse_constant=_constant, parse_float=_float)

@@ -4,9 +4,8 @@ Every function here raises PayloadError, with the place: `result.items[3].due: e
 stored must be readable by the next release, by people, and by other languages.
 """
 
-import json
-
 from tako.errors import PayloadError
+from tako.protocol import json_text
 from tako.sdk.annotations import MISSING, codec_of, returned_by
 from tako.sdk.codecs import ANY, Codec, Misfit, Unsupported
 
@@ -17,10 +16,7 @@ if TYPE_CHECKING:
 
 MAX_BYTES = 1_048_576
 
-# As the standard library's encoder makes one for each call; kept, since every enqueue and every step asks.
-_encoder = json.JSONEncoder(ensure_ascii=False, allow_nan=False, check_circular=False, separators=(",", ":"))
-_decode = json.JSONDecoder().decode
-dumps: "Callable[[Any], str]" = _encoder.encode
+dumps: "Callable[[Any], str]" = json_text.encode
 
 
 def encode(codec: Codec, value: "Any", *, what: str) -> str:
@@ -47,7 +43,7 @@ def decode(codec: Codec, text: str, *, what: str) -> "Any":
         PayloadError: it is not JSON, or does not fit (any more).
     """
     try:
-        return codec.load(_decode(text))
+        return codec.load(json_text.decode(text))
     except Misfit as misfit:
         raise misfit_error(misfit, what) from None
     except Unsupported as error:
@@ -62,7 +58,7 @@ def checked(text: str, *, what: str) -> str:
         try:
             size = len(text.encode())
         except UnicodeEncodeError:
-            text = json.dumps(_decode(text), allow_nan=False, separators=(",", ":"))
+            text = json_text.encode_ascii(json_text.decode(text))
             size = len(text)
     else:
         size = len(text)

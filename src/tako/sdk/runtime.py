@@ -7,7 +7,7 @@ What starts a process for user code (`tako.worker`, `tako.web`) reads fd 3 itsel
 import os
 
 from tako.errors import NoEngine
-from tako.protocol import env, envelope
+from tako.protocol import env, envelope, json_text
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -101,10 +101,8 @@ def _look_for_envelope() -> None:
     data = _envelope_bytes(int(os.environ.get(envelope.ENVELOPE_FD_VARIABLE) or envelope.ENVELOPE_FD))
     if not data:
         return
-    import json
-
     try:
-        found = json.loads(data)
+        found = json_text.decode(data.decode())
         receive({"token": str(found["token"]), "secrets": dict(found["secrets"]), "storages": {}})
     except (ValueError, KeyError, TypeError):
         return  # something else of the user's is open there
