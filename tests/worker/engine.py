@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import select
 import signal
 import socket
 import sys
@@ -37,6 +38,7 @@ class Engine:
         self.answers: dict[str, Callable[[Message], Message | None]] = {}  # by command; None: as usual
         self.runs: list[Message] = []
         self.steps: dict[tuple[str, str], str] = {}
+        self.worker: WorkerProcess | None = None
         self._claims: list[tuple[socket.socket, Message]] = []
         self._connections: list[socket.socket] = []
         self._listener: socket.socket | None = None
@@ -109,15 +111,23 @@ class Engine:
         return found[0]
 
     def until(self, look: Callable[[], Any], *, what: str) -> Any:
-        """What `look` finds, as soon as it finds something; looks again after each message."""
+        """What `look` finds, as soon as it finds something. Fails when the worker is gone before."""
         deadline = time.monotonic() + PATIENCE_S
         while True:
             found = look()
             if found:
                 return found
+            assert time.monotonic() < deadline, f"no {what} in {PATIENCE_S:g}s; got {self.messages}\n{self.told()}"
+            if self.worker is not None and self.worker.has_exited():
+                found = look()
+                assert found, f"the worker is gone before {what}; it said:\n{self.told()}"
+                return found
             with self.changed:
-                if not self.changed.wait(min(0.2, max(0.0, deadline - time.monotonic()))):
-                    assert time.monotonic() < deadline, f"no {what} in {PATIENCE_S:g}s; got {self.messages}"
+                self.changed.wait(0.05)
+
+    def told(self) -> str:
+        """What the worker printed."""
+        return self.worker.output() if self.worker is not None else ""
 
     # --- the other side of the socket ---
 
@@ -257,6 +267,15 @@ class WorkerProcess:
         os.close(reader)
         os.close(output)
         self._status: int | None = None
+        engine.worker = self
+
+    def has_exited(self) -> bool:
+        """Whether it is gone."""
+        if self._status is None:
+            pid, status = os.waitpid(self.pid, os.WNOHANG)
+            if pid:
+                self._status = os.waitstatus_to_exitcode(status)
+        return self._status is not None
 
     def kill(self, number: signal.Signals = signal.SIGTERM) -> None:
         """Send a signal."""
@@ -264,12 +283,11 @@ class WorkerProcess:
 
     def exit_code(self) -> int:
         """How it ended, as soon as it has; negative for a signal."""
-        deadline = time.monotonic() + PATIENCE_S
+        if self._status is not None:
+            return self._status
         fd = os.pidfd_open(self.pid)
         try:
-            import select
-
-            ready, _, _ = select.select([fd], [], [], deadline - time.monotonic())
+            ready, _, _ = select.select([fd], [], [], PATIENCE_S)
             assert ready, f"the worker did not exit in {PATIENCE_S:g}s; it said:\n{self.output()}"
         finally:
             os.close(fd)
