@@ -1,254 +1,304 @@
 """The client for event loops: one connection a loop, many requests in flight, what is sent in one turn sent together.
 
-Loaded by the first awaited call. What can go wrong between sending and reply is told as `client.py` tells it; the
-texts and the rules are in `request.py`.
+Loaded by the first awaited call. What a caller is told when its connection ends is in `request.py`, as for `client.py`.
 
-A connection ends with its loop: an async generator is left open on it, and a loop that ends closes those.
+The socket is ours, not a transport's: a failed `send` must tell how much of it has left (what has not is certainly not
+stored), and transports of other loops than asyncio's own write later. A connection ends with its loop: an async
+generator is left open on it, and a loop that shuts down closes those. Loops that are closed without a shutdown are
+found by the next one that connects, and at exit.
 """
 
 import asyncio
+import atexit
+from _socket import AF_UNIX, SOCK_STREAM, socket
 from itertools import count
+from os import getpid
 from time import monotonic
 
 from tako.protocol.framing import Framer
-from tako.rpc import request as requests
+from tako.rpc.link import unmark
+from tako.rpc.request import Request, introduction, read_reply
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Mapping
     from typing import Any
 
-    from tako.errors import TakoError
-
     Message = dict[str, Any]
-    Asked = tuple[asyncio.Future[Message | None], float, list[bool]]
+
+_READ_BYTES = 262_144
 
 
 class AsyncClient:
-    """A process's way to the engine from its event loops. Each loop has a connection of its own."""
+    """A process's way to the engine from its event loops: any number of them, in any threads, also after a fork."""
 
     def __init__(self, path: str, app: str, token: str | None = None) -> None:
         self._path = path
-        self._introduction = requests.introduction(app, token)
+        self._introduction = introduction(app, token)
         self._numbers = count(1)
-        self._wire: Wire | None = None  # that of the loop which asked last
-        self._wires: dict[int, Wire] = {}
+        self._wires: dict[asyncio.AbstractEventLoop, Wire] = {}
+        self._pid = 0
 
     async def call(self, command: str, fields: "Mapping[str, Any]", *, deadline_s: float) -> "Any":
-        """As Client.call, awaited."""
-        deadline = monotonic() + deadline_s
-        number = next(self._numbers)
-        line = requests.frame(number, command, fields, deadline=deadline, reserve=len(self._introduction))
-        if command == requests.ENQUEUE:
-            deadline += requests.GRACE_S
-        wire = self._wire
-        if wire is not None and not wire.is_broken and wire.loop is asyncio.get_running_loop():
-            reply, is_known = await wire.exchange(number, line, deadline)
-            if reply is not None:
-                return requests.data_of(reply)
-            wire.check_refusal(command, fields, is_known=is_known)
-            return await self._again(number, line, command, fields, deadline, deadline_s, is_known=is_known)
-        return await self._again(number, line, command, fields, deadline, deadline_s, is_known=False, attempts=0)
+        """As `Client.call`, awaited. Cancelling it takes back what has not been sent yet, and nothing else.
 
-    async def _again(
-        self,
-        number: int,
-        line: bytes,
-        command: str,
-        fields: "Mapping[str, Any]",
-        deadline: float,
-        waited_s: float,
-        *,
-        is_known: bool,
-        attempts: int = 1,
-    ) -> "Any":
-        """The same call over new connections, as often as that is harmless. `is_known`: an engine may have acted."""
-        while True:
-            if monotonic() >= deadline:
-                if is_known:
-                    raise requests.no_reply(command, fields, f"did not answer within {waited_s:g} s:")
-                raise requests.not_sent(command, waited_s)
-            if is_known and not requests.is_repeatable(command, fields):
-                raise requests.no_reply(command, fields, "went away before it answered")
-            if not is_known and attempts > 1:
-                raise requests.not_listening(command, self._path)
-            if attempts > 1:
-                await asyncio.sleep(min(requests.DIAL_AGAIN_S, max(0.0, deadline - monotonic())))
-            attempts += 1
-            wire = await self._connected(deadline)
-            if wire is None:
-                continue
-            reply, may_be_known = await wire.exchange(number, line, deadline)
-            if reply is not None:
-                return requests.data_of(reply)
-            wire.check_refusal(command, fields, is_known=is_known)
-            is_known = is_known or may_be_known
-
-    async def _connected(self, deadline: float) -> "Wire | None":
-        """This loop's connection, made if there is none; None when nobody listens."""
+        Raises:
+            TakoError, StoreUnavailable, EnqueueUnknown: as there.
+        """
+        request = Request(
+            next(self._numbers),
+            command,
+            fields,
+            path=self._path,
+            now=monotonic(),
+            deadline_s=deadline_s,
+            reserve=len(self._introduction),
+        )
         loop = asyncio.get_running_loop()
-        wire = self._wires.get(id(loop))
-        if wire is None or wire.is_broken or wire.loop is not loop:
-            for key, old in list(self._wires.items()):
-                if old.loop.is_closed():
-                    del self._wires[key]
-            wire = self._wires[id(loop)] = Wire(loop, self._introduction)
-            wire.opening = loop.create_task(wire.open(self._path))
-        if wire.opening is not None:
-            # Shared by all that wait for it; one that gives up must not end it for the others.
-            await asyncio.wait([wire.opening], timeout=max(0.0, deadline - monotonic()))
-        if wire.is_broken or not wire.is_open:
-            return None
-        self._wire = wire
+        while True:
+            try:
+                wire = self._connected(loop)
+            except OSError as error:
+                delay_s = request.after_dial(error, now=monotonic())
+            else:
+                asked = Asked(request, loop)
+                reply = await wire.exchange(asked)
+                if reply is not None:
+                    return request.answer(reply)
+                delay_s = request.after_link(
+                    wire.refusal, may_be_known=asked.may_be_known, was_alone=wire.was_alone, now=monotonic()
+                )
+            if delay_s:
+                await asyncio.sleep(delay_s)
+
+    def _connected(self, loop: asyncio.AbstractEventLoop) -> "Wire":
+        """The loop's connection, made if there is none. Raises OSError."""
+        if self._pid != getpid():
+            self._become(getpid())
+        wire = self._wires.get(loop)
+        if wire is None or wire.is_broken:
+            for other, old in list(self._wires.items()):
+                if other.is_closed():
+                    old.close()
+                    self._wires.pop(other, None)
+            wire = Wire(loop, self._path, self._introduction, before=wire)
+            self._wires[loop] = wire
         return wire
 
+    def _become(self, pid: int) -> None:
+        """The first call of a process. In a child after a fork the connections are its parent's."""
+        wires, self._wires = self._wires, {}
+        self._pid = pid
+        for wire in wires.values():
+            wire.abandon()
+        atexit.unregister(self._at_exit)
+        atexit.register(self._at_exit)
 
-class Wire(asyncio.Protocol):
-    """A connection of one loop. `is_broken` never becomes false again."""
+    def _at_exit(self) -> None:
+        if self._pid == getpid():
+            for wire in self._wires.values():
+                wire.abandon()  # its loop is not running any more, or belongs to a thread that ends with the process
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, introduction: bytes) -> None:
-        self.loop = loop
-        self.is_open = False
-        self.is_broken = False
-        self.opening: asyncio.Task[None] | None = None
-        self.refusal: Message | None = None
-        self.was_alone = False
+
+class Asked:
+    """A request on a wire. `may_be_known`: its line may be complete at the other end."""
+
+    __slots__ = ("deadline", "future", "line", "may_be_known", "number")
+
+    def __init__(self, request: Request, loop: asyncio.AbstractEventLoop) -> None:
+        self.number = request.number
+        self.line = request.line
+        self.deadline = request.deadline
+        self.may_be_known = False
+        self.future: asyncio.Future[Message | None] = loop.create_future()
+
+
+class Wire:
+    """A connected socket of one loop. `is_broken` never becomes false again; `refusal` is the error that ended it."""
+
+    __slots__ = (
+        "_asked", "_batch", "_due", "_framer", "_guard", "_introduction", "_is_busy", "_is_writing", "_loop", "_outbox",
+        "_rest", "_sent", "_socket", "_timer", "is_broken", "refusal", "was_alone",
+    )  # fmt: skip
+
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, path: str, introduction: bytes, *, before: "Wire | None"
+    ) -> None:
+        """Connect, which a unix socket does at once or not at all. Raises OSError."""
+        self._loop = loop
         self._introduction = introduction
         self._framer = Framer(max_bytes=None)
         self._asked: dict[int, Asked] = {}
-        self._outbox: list[tuple[bytes, list[bool]]] = []
-        self._transport: asyncio.Transport | None = None
+        self._outbox: list[Asked] = []
+        self._batch: list[Asked] = []  # what is being sent, with what of it has left and what has not
+        self._sent = 0
+        self._rest = memoryview(b"")
+        self._is_writing = False
+        self._is_busy = False  # the last read brought several replies: several callers are about to ask again
         self._timer: asyncio.TimerHandle | None = None
-        self._closed = loop.create_future()
-        self._guard: AsyncGenerator[None, None] | None = None
-
-    async def open(self, path: str) -> None:
-        """Connect. Never raises: `is_broken` tells that nobody listens."""
+        self._due = 0.0
+        self.is_broken = False
+        self.refusal: Message | None = None
+        self.was_alone = False
+        self._socket = socket(AF_UNIX, SOCK_STREAM)
         try:
-            await self.loop.create_unix_connection(lambda: self, path)
-        except OSError:
-            self.is_broken = True
-            return
-        self._guard = self._until_the_loop_ends()
-        await anext(self._guard)
-        self.is_open = True
-        self.opening = None
+            self._socket.setblocking(False)
+            self._socket.connect(path)
+            loop.add_reader(self._socket.fileno(), self._receive)
+        except BaseException:
+            self._socket.close()
+            raise
+        # One generator a loop: a loop that is shutting down may make another connection, but no other generator.
+        self._guard: _Guard = _Guard(self) if before is None else before._guard
+        self._guard.wire = self
 
-    async def exchange(self, number: int, line: bytes, deadline: float) -> "tuple[Message | None, bool]":
-        """Send and wait: the reply, or None at the deadline or when the connection has ended; then whether the engine
-        may have seen the request."""
-        future: asyncio.Future[Message | None] = self.loop.create_future()
-        is_sent = [False]
-        self._asked[number] = (future, deadline, is_sent)
-        if not self._outbox:
-            self.loop.call_soon(self._flush)
-        self._outbox.append((line, is_sent))
-        timer = self._timer
-        if timer is None or deadline < self._due:
-            self._set_timer(deadline)
+    async def exchange(self, asked: Asked) -> "Message | None":
+        """Send and wait: the reply, or None at the deadline or when the connection has ended."""
+        self._asked[asked.number] = asked
+        self._outbox.append(asked)
+        if len(self._outbox) == 1 and not self._is_writing:
+            # A lone caller's line leaves at once. That of one of many waits for theirs, until the end of this turn.
+            if len(self._asked) == 1 and not self._is_busy:
+                self._flush()
+            else:
+                self._loop.call_soon(self._flush)
+        if not self.is_broken and (self._timer is None or asked.deadline < self._due):
+            self._set_timer(asked.deadline)
         try:
-            return await future, is_sent[0]
+            return await asked.future
         finally:
-            self._asked.pop(number, None)
-
-    def check_refusal(self, command: str, fields: "Mapping[str, Any]", *, is_known: bool) -> None:
-        """Raise the error that ended the connection, if it is certain that the engine acted on nothing of this call."""
-        refusal = self.refusal
-        if refusal is None or not (self.was_alone or requests.refuses_connection(refusal)):
-            return
-        error: TakoError = requests.error_of(refusal)
-        if is_known:
-            raise requests.no_reply(command, fields, f"was lost, then refused ({error.message})")
-        raise error
+            self._asked.pop(asked.number, None)
+            if asked in self._outbox:
+                self._outbox.remove(asked)
 
     def close(self) -> None:
         """Close it; calls in flight find it broken. Twice is harmless."""
-        if self._transport is not None:
-            self._transport.abort()
-        self._break()
+        if self.is_broken:
+            return
+        self.is_broken = True
+        if not self._loop.is_closed():
+            self._loop.remove_reader(self._socket.fileno())
+            if self._is_writing:
+                self._loop.remove_writer(self._socket.fileno())
+        self._socket.close()
+        if self._timer is not None:
+            self._timer.cancel()
+        unmark(self._batch, self._sent)
+        for asked in list(self._asked.values()):
+            if not asked.future.done() and not self._loop.is_closed():
+                asked.future.set_result(None)
 
-    # --- what asyncio calls ---
+    def abandon(self) -> None:
+        """Close this process's copy of the descriptor, and leave the loop alone: it may be another process's."""
+        self.is_broken = True
+        self._socket.close()
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """The socket is connected."""
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+    # --- sending ---
 
-    def data_received(self, data: bytes) -> None:
-        """Hand each reply to the call it names."""
-        for line in self._framer.lines(data):
+    def _flush(self) -> None:
+        """Send what was asked in this turn of the loop, in one call."""
+        if self.is_broken or self._is_writing or not self._outbox:
+            return
+        self._batch, self._outbox = self._outbox, []
+        for asked in self._batch:
+            asked.may_be_known = True
+        head, self._introduction = self._introduction, b""
+        data = b"".join([asked.line for asked in self._batch])
+        if head:
+            data = head + data[1:]
+        self._sent = -max(0, len(head) - 1)  # counted from where the first line would begin without it
+        self._rest = memoryview(data)
+        self._write()
+
+    def _write(self) -> None:
+        try:
+            count = self._socket.send(self._rest)
+        except BlockingIOError:
+            count = 0
+        except OSError:
+            self.close()
+            return
+        self._sent += count
+        self._rest = self._rest[count:]
+        if self._rest:
+            if not self._is_writing:
+                self._is_writing = True
+                self._loop.add_writer(self._socket.fileno(), self._write)
+            return
+        self._batch = []
+        if self._is_writing:
+            self._is_writing = False
+            self._loop.remove_writer(self._socket.fileno())
+            self._flush()
+
+    # --- receiving ---
+
+    def _receive(self) -> None:
+        try:
+            data = self._socket.recv(_READ_BYTES)
+        except BlockingIOError:
+            return
+        except OSError:
+            data = b""
+        lines = self._framer.lines(data)
+        self._is_busy = len(lines) > 1
+        if not self._hand_out(lines) or not data:
+            self.close()
+
+    def _hand_out(self, lines: list[bytes]) -> bool:
+        """Give each reply to its caller. False when the connection is of no use any more."""
+        for line in lines:
             try:
-                reply = requests.read_reply(line)
+                reply = read_reply(line)
             except ValueError:
-                self.close()  # what listens there is no engine
-                return
+                return False  # what listens there is no engine
             number = reply.get("request")
             if number is None:
                 self.refusal = reply
                 self.was_alone = len(self._asked) == 1
-                self.close()
-                return
+                return False
             asked = self._asked.pop(number, None)
-            if asked is not None and not asked[0].done():
-                asked[0].set_result(reply)
+            if asked is not None and not asked.future.done():
+                asked.future.set_result(reply)
+        return True
 
-    def connection_lost(self, error: Exception | None) -> None:
-        """The other side has gone, or we have closed."""
-        self._break()
-        if not self._closed.done():
-            self._closed.set_result(None)
-
-    # --- within ---
-
-    def _flush(self) -> None:
-        """Send what was asked in this turn of the loop, in one call."""
-        batch, self._outbox = self._outbox, []
-        transport = self._transport
-        if transport is None or self.is_broken:
-            return
-        data = b"".join([line for line, _ in batch])
-        if self._introduction:
-            data = self._introduction + data[1:]
-            self._introduction = b""
-        was_empty = transport.get_write_buffer_size() == 0
-        transport.write(data)
-        if was_empty and transport.is_closing():
-            return  # the one send failed: nothing of it has left
-        for _, is_sent in batch:
-            is_sent[0] = True
+    # --- deadlines ---
 
     def _set_timer(self, deadline: float) -> None:
-        """One timer for all calls: at the earliest deadline, and from there at the next."""
+        """One timer for all: at the earliest deadline, and from there at the next. A timer for each would cost more."""
         if self._timer is not None:
             self._timer.cancel()
         self._due = deadline
-        self._timer = self.loop.call_later(max(0.0, deadline - monotonic()), self._expire)
+        self._timer = self._loop.call_later(max(0.0, deadline - monotonic()), self._expire)
 
     def _expire(self) -> None:
         self._timer = None
         now = monotonic()
-        left = []
-        for future, deadline, _ in list(self._asked.values()):
-            if deadline > now:
-                left.append(deadline)
-            elif not future.done():
-                future.set_result(None)
+        left = [asked.deadline for asked in self._asked.values() if asked.deadline > now]
+        for asked in list(self._asked.values()):
+            if asked.deadline <= now and not asked.future.done():
+                asked.future.set_result(None)
         if left:
             self._set_timer(min(left))
 
-    def _break(self) -> None:
-        self.is_broken = True
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-        for future, _, _ in list(self._asked.values()):
-            if not future.done():
-                future.set_result(None)
 
-    async def _until_the_loop_ends(self) -> "AsyncGenerator[None, None]":
+class _Guard:
+    """Closes the connection of a loop when the loop shuts its async generators down, as asyncio.run does at its end."""
+
+    __slots__ = ("_generator", "wire")
+
+    def __init__(self, wire: Wire) -> None:
+        self.wire = wire
+        self._generator = self._wait()
+        try:
+            self._generator.__anext__().send(None)  # up to its `yield`, which needs nobody to wait for
+        except StopIteration:
+            pass
+        else:
+            raise AssertionError("the generator waited for something")
+
+    async def _wait(self) -> "AsyncGenerator[None, None]":
         try:
             yield
         finally:
-            self.close()
-            if self._transport is not None and not self._closed.done():
-                await self._closed
+            self.wire.close()

@@ -22,7 +22,14 @@ from tako.rpc import request as requests
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from _thread import LockType
-    from typing import Any
+    from collections.abc import Sequence
+    from typing import Any, Protocol
+
+    class Sent(Protocol):
+        """What `unmark` needs of a call."""
+
+        line: bytes
+        may_be_known: bool
 
     Message = dict[str, Any]
 
@@ -33,14 +40,14 @@ _WAIT, _SEND, _READ, _DONE = 0, 1, 2, 3
 
 
 class Call:
-    """A request on its way. `may_be_known`: a complete line may have reached an engine."""
+    """A request on this link. `may_be_known`: its line may be complete at the other end."""
 
-    __slots__ = ("deadline", "frame", "may_be_known", "number", "reply", "role", "wake")
+    __slots__ = ("deadline", "line", "may_be_known", "number", "reply", "role", "wake")
 
-    def __init__(self, number: int, frame: bytes, deadline: float) -> None:
-        self.number = number
-        self.frame = frame
-        self.deadline = deadline
+    def __init__(self, request: "requests.Request") -> None:
+        self.number = request.number
+        self.line = request.line
+        self.deadline = request.deadline
         self.may_be_known = False
         self.role = _WAIT
         self.reply: Message | None = None
@@ -52,7 +59,7 @@ class Link:
     """A connected socket. `is_broken` never becomes false again; `refusal` is the error that ended it, if one came."""
 
     __slots__ = (
-        "_calls", "_framer", "_introduction", "_is_closed", "_is_reading", "_is_sending", "_outbox", "_receive_timeout",
+        "_calls", "_framer", "_introduction", "_is_reading", "_is_sending", "_outbox", "_receive_timeout",
         "_socket", "_table", "_waiting", "is_broken", "refusal", "was_alone",
     )  # fmt: skip
 
@@ -66,7 +73,6 @@ class Link:
         self._waiting: dict[int, Call] = {}
         self._is_sending = False
         self._is_reading = False
-        self._is_closed = False
         self._receive_timeout = 0.0
         self.is_broken = False
         self.refusal: Message | None = None
@@ -166,12 +172,12 @@ class Link:
             head, self._introduction = self._introduction, b""
             for call in batch:
                 call.may_be_known = True
-        data = batch[0].frame if len(batch) == 1 else b"".join([call.frame for call in batch])
+        data = batch[0].line if len(batch) == 1 else b"".join([call.line for call in batch])
         if head:
             data = head + data[1:]
         sent = self._send_all(data, sender.deadline)
         if sent < len(data):
-            _unmark(batch, sent - max(0, len(head) - 1))
+            unmark(batch, sent - max(0, len(head) - 1))
         with self._table:
             self._end_role(sender, is_well=sent == len(data))
 
@@ -255,10 +261,10 @@ class Link:
             self._socket.close()
 
 
-def _unmark(batch: list[Call], sent: int) -> None:
-    """What was not sent to its newline cannot have been acted on."""
+def unmark(batch: "Sequence[Sent]", sent: int) -> None:
+    """Of the first `sent` bytes of a batch: what was not sent to its newline cannot have been acted on."""
     for call in batch:
-        sent -= len(call.frame)
+        sent -= len(call.line)
         if sent < 0:
             call.may_be_known = False
 
