@@ -94,17 +94,27 @@ class FakeHouse:
         self.logged.append((level, message))
 
 
+class LeapingClock(SystemClock):
+    """The machine's clock, which a test may set ahead."""
+
+    ahead_s = 0.0
+
+    def monotonic(self) -> float:
+        return super().monotonic() + self.ahead_s
+
+
 class Room:
     """A pool in its house."""
 
     def __init__(self, folder: Path, *, permits: BootPermits | None = None, **config: Any) -> None:
         self.house = FakeHouse(folder)
+        self.clock = LeapingClock()
         self.permits = permits or BootPermits(2)
         self.pool = self.new_pool(**config)
 
     def new_pool(self, **config: Any) -> WorkerPool:
         return WorkerPool(
-            GroupConfig(**config), house=self.house, clock=SystemClock(), rng=random.Random(1), permits=self.permits
+            GroupConfig(**config), house=self.house, clock=self.clock, rng=random.Random(1), permits=self.permits
         )
 
     @property
