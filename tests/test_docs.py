@@ -168,8 +168,11 @@ def test_links_lead_somewhere(page: Path) -> None:
 
 def test_files_that_a_page_names_exist() -> None:
     for page in PAGES:
-        for named in re.findall(r"`((?:src|docs|tests|examples|scripts)/[\w./-]+)`", page.read_text()):
-            assert (ROOT / named).exists(), f"{page.name} names {named}"
+        for named in re.findall(r"`([a-z_]+/[\w./-]+\.(?:py|sql|toml|txt|md))`", page.read_text()):
+            if named.startswith("workflows/"):
+                continue  # a file of the reader's
+            places = (ROOT / named, ROOT / "src/tako" / named, page.parent / named)
+            assert any(place.exists() for place in places), f"{page.name} names {named}"
 
 
 def test_a_test_that_the_table_of_silent_failures_names_exists() -> None:
