@@ -36,8 +36,7 @@ class AsyncClient:
         self._path = path
         self._introduction = introduction(app, token)
         self._numbers = count(1)
-        self._wires: dict[asyncio.AbstractEventLoop, Wire] = {}
-        self._pid = 0
+        self._own: dict[int, dict[asyncio.AbstractEventLoop, Wire]] = {}  # by process id; all but one are a parent's
 
     async def call(self, command: str, fields: "Mapping[str, Any]", *, deadline_s: float) -> "Any":
         """As `Client.call`, awaited. Cancelling it takes back what has not been sent yet, and nothing else.
@@ -73,31 +72,34 @@ class AsyncClient:
 
     def _connected(self, loop: asyncio.AbstractEventLoop) -> "Wire":
         """The loop's connection, made if there is none. Raises OSError."""
-        if self._pid != getpid():
-            self._become(getpid())
-        wire = self._wires.get(loop)
+        wires = self._own.get(getpid())
+        if wires is None:
+            wires = self._begin(getpid())
+        wire = wires.get(loop)
         if wire is None or wire.is_broken:
-            for other, old in list(self._wires.items()):
+            for other, old in list(wires.items()):
                 if other.is_closed():
                     old.close()
-                    self._wires.pop(other, None)
-            wire = Wire(loop, self._path, self._introduction, before=wire)
-            self._wires[loop] = wire
+                    wires.pop(other, None)
+            wire = wires[loop] = Wire(loop, self._path, self._introduction, before=wire)
         return wire
 
-    def _become(self, pid: int) -> None:
-        """The first call of a process. In a child after a fork the connections are its parent's."""
-        wires, self._wires = self._wires, {}
-        self._pid = pid
-        for wire in wires.values():
-            wire.abandon()
-        atexit.unregister(self._at_exit)
-        atexit.register(self._at_exit)
+    def _begin(self, pid: int) -> "dict[asyncio.AbstractEventLoop, Wire]":
+        """The first call of a process. In a child after a fork, the connections so far are its parent's."""
+        wires = self._own.setdefault(pid, {})
+        for parent in list(self._own):
+            if parent != pid:
+                for wire in self._own.pop(parent, {}).values():
+                    wire.abandon()
+        atexit.unregister(self._end)
+        atexit.register(self._end)
+        return wires
 
-    def _at_exit(self) -> None:
-        if self._pid == getpid():
-            for wire in self._wires.values():
-                wire.abandon()  # its loop is not running any more, or belongs to a thread that ends with the process
+    def _end(self) -> None:
+        """At exit no loop is running any more, or it belongs to a thread that ends with the process."""
+        for wires in self._own.values():
+            for wire in wires.values():
+                wire.abandon()
 
 
 class Asked:

@@ -33,9 +33,7 @@ class Client:
         self._path = path
         self._introduction = introduction(app, token)
         self._numbers = count(1)
-        self._pid = 0
-        self._link: Link | None = None
-        self._linking = allocate_lock()
+        self._own: dict[int, _Own] = {}  # by process id; all but one entry are a parent's
 
     def call(self, command: str, fields: "Mapping[str, Any]", *, deadline_s: float) -> "Any":
         """Do a command and return its data.
@@ -87,37 +85,51 @@ class Client:
     def close(self) -> None:
         """Close the connection; calls in flight fail. A later call makes a new one. Twice is harmless."""
         atexit.unregister(self.close)
-        link, self._link = self._link, None
-        if link is not None and self._pid == getpid():
-            link.close()
+        pid = getpid()
+        for owner in list(self._own):
+            own = self._own.pop(owner, None)
+            if own is not None:
+                own.end(is_ours=owner == pid)
 
     def _connected(self, deadline: float) -> Link:
         """The link, made if there is none. Raises OSError."""
-        pid = getpid()
-        if self._pid != pid:
-            self._become(pid)
-        link = self._link
+        own = self._own.get(getpid()) or self._begin(getpid())
+        link = own.link
         if link is not None and not link.is_broken:
             return link
-        if not self._linking.acquire(timeout=max(0.0, deadline - time.monotonic())):
+        if not own.linking.acquire(timeout=max(0.0, deadline - time.monotonic())):
             raise TimeoutError("another thread is still connecting")
         try:
-            link = self._link
-            if link is None or link.is_broken:
-                self._link = None
-                link = Link(self._path, self._introduction)
-                if self._link is None:
-                    atexit.unregister(self.close)
-                    atexit.register(self.close)
-                self._link = link
-            return link
+            if own.link is None or own.link.is_broken:
+                own.link = Link(self._path, self._introduction)
+            return own.link
         finally:
-            self._linking.release()
+            own.linking.release()
 
-    def _become(self, pid: int) -> None:
-        """A child after a fork: its parent's threads hold locks here that nobody will release, and its socket."""
-        link, self._link = self._link, None
-        self._linking = allocate_lock()
-        self._pid = pid
-        if link is not None:
-            link.abandon()
+    def _begin(self, pid: int) -> "_Own":
+        """The first call of a process. In a child, threads that exist no more may hold its parent's locks for ever."""
+        own = self._own.setdefault(pid, _Own())
+        for parent in list(self._own):
+            if parent != pid and (theirs := self._own.pop(parent, None)) is not None:
+                theirs.end(is_ours=False)
+        atexit.unregister(self.close)
+        atexit.register(self.close)
+        return own
+
+
+class _Own:
+    """What one process has of a client; a fork copies it, and the copy is of no use."""
+
+    __slots__ = ("link", "linking")
+
+    def __init__(self) -> None:
+        self.link: Link | None = None
+        self.linking = allocate_lock()
+
+    def end(self, *, is_ours: bool) -> None:
+        """Close the link, or only this process's copy of its descriptor."""
+        if self.link is not None:
+            if is_ours:
+                self.link.close()
+            else:
+                self.link.abandon()

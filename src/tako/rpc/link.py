@@ -14,7 +14,7 @@ Who is interrupted in a role (Ctrl-C) breaks the link: bytes may have been lost 
 import time
 from _socket import AF_UNIX, SHUT_RDWR, SO_RCVTIMEO, SO_SNDTIMEO, SOCK_STREAM, SOL_SOCKET, socket
 from _struct import pack
-from _thread import allocate_lock
+from _thread import RLock, allocate_lock
 
 from tako.protocol.framing import Framer
 from tako.rpc import request as requests
@@ -67,7 +67,8 @@ class Link:
         """Connect. Raises OSError: nobody listens, or (BlockingIOError) too many are waiting to be let in."""
         self._introduction = introduction
         self._framer = Framer(max_bytes=None)
-        self._table = allocate_lock()  # over all that follows
+        # Over all that follows. A thread may hold it twice: a signal's handler can interrupt it here, and enqueue too.
+        self._table = RLock()
         self._outbox: list[Call] = []
         self._calls: dict[int, Call] = {}
         self._waiting: dict[int, Call] = {}

@@ -35,6 +35,8 @@ REPEATABLE = frozenset({
 _TURNED_AWAY = ("unauthorized", "version_mismatch")
 # Said by the engine after it has looked for the run's id in the store: true of every copy of the request.
 _CERTAIN = ("duplicate_run", "queue_full")
+# Said by an engine that failed or stopped while it answered; what it had done by then, it does not say.
+_ACCIDENTS = ("internal", "error")
 _BUSY = (BlockingIOError, TimeoutError)
 _NOBODY = (FileNotFoundError, ConnectionRefusedError)
 
@@ -99,8 +101,11 @@ class Request:
         if reply["status"] == "ok":
             return reply.get("data")
         error = error_of(reply)
-        if self.is_known and self.command == ENQUEUE and error.code not in _CERTAIN:
-            raise self._unknown(f"went away before it answered, and refuses the repetition ({error.message})")
+        if self.command == ENQUEUE:
+            if reply.get("code") in _ACCIDENTS:
+                raise self._unknown(f"failed while it answered ({error.message})")
+            if self.is_known and error.code not in _CERTAIN:
+                raise self._unknown(f"went away before it answered, and refuses the repetition ({error.message})")
         raise error
 
     def after_dial(self, error: OSError, *, now: float) -> float:
