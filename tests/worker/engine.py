@@ -196,6 +196,8 @@ class Engine:
 
     def _claim(self, connection: socket.socket, message: Message) -> None:
         with self.changed:
+            if connection not in self._connections:
+                return  # read from a connection that was cut meanwhile
             runs = self.runs[: message["max"]]
             del self.runs[: message["max"]]
             if not runs and message["wait_ms"]:

@@ -111,14 +111,14 @@ class Connection:
 
     # --- opening and closing ---
 
-    def open(self, *, timeout_s: float = RECONNECT_S) -> HelloData:
-        """Connect and say HELLO.
+    def open(self) -> HelloData:
+        """Connect and say HELLO; tries for RECONNECT_S.
 
         Raises:
             OSError: no daemon answered in time.
             TakoError: the engine refused HELLO.
         """
-        deadline = time.monotonic() + timeout_s
+        deadline = time.monotonic() + RECONNECT_S
         while True:
             try:
                 return self._greet()
