@@ -22,7 +22,9 @@ class SystemClock:
     """The machine's clocks."""
 
     def now_ms(self) -> int:
+        """Unix time in milliseconds."""
         return time.time_ns() // 1_000_000
 
     def monotonic(self) -> float:
+        """Seconds of the monotonic clock."""
         return time.monotonic()
