@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import socket
@@ -122,13 +123,11 @@ def test_a_full_disk_refuses_enqueues_and_goes_on_when_there_is_space_again(smal
         assert dev.http("/enqueue/greet", {"name": "Ada"}).status == 200
         until(lambda: dev.runs()[0]["status"] == "succeeded", what="the first run")
         fill = small_disk / "fill"
-        with fill.open("wb") as file:
-            try:
-                while True:
-                    file.write(b"x" * 65536)
-                    file.flush()
-            except OSError:
-                pass
+        fd = os.open(fill, os.O_WRONLY | os.O_CREAT)
+        with contextlib.suppress(OSError):
+            while True:
+                os.write(fd, b"x" * 4096)
+        os.close(fd)
         refused = dev.http("/enqueue/greet", {"name": "Bob"}, timeout_s=5)
         assert refused.status == 503
         assert "disk" in refused.json()["error"]

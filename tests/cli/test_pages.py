@@ -10,7 +10,7 @@ from tests.support.cli import Cli
 from tests.support.fake_engine import FakeEngine
 
 from tako.config.model import Config
-from tako.host import check
+from tako.dev import check
 
 HEALTHY = {
     "group": "default", "state": "healthy", "failing": False, "failures": 0, "since_ms": None, "retry_at_ms": None,
@@ -168,7 +168,7 @@ def checked(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     async def check_groups(config: Config, variables: dict[str, str]) -> dict[str, Any]:
         return found
 
-    monkeypatch.setattr(check, "check_groups", check_groups)
+    monkeypatch.setattr(check, "check", check_groups)
     return found
 
 

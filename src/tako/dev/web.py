@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from tako.dev import _relay as addresses
 from tako.discovery import webapp
 from tako.discovery.scan import is_workflow_file
 from tako.host import lines
-from tako.dev import _relay as addresses
 from tako.protocol import control, envelope
 from tako.supervisor.instance import Failure
 from tako.supervisor.instances import InstancePool, Ready, WebConfig
@@ -54,7 +54,7 @@ class Web:
         )
         self._pool = InstancePool(
             host.config.name,
-            self._config(),
+            config_of(self._host),
             listener=listener,
             sockets=host.places.sockets,
             house=self,
@@ -101,47 +101,17 @@ class Web:
         """`tako.toml` or `.env` changed."""
         if self._pool is not None:
             self._find_again()
-            self._pool.replace("settings", self._config())
+            self._pool.replace("settings", config_of(self._host))
 
     def _find_again(self) -> None:
         found = webapp.find(self._host.config.root, main=self._host.config.main)
         self._app = found or self._app
 
-    def _config(self) -> WebConfig:
-        web = self._host.config.web
-        return WebConfig(
-            instances=web.instances,
-            idle_timeout_s=web.idle_timeout_s,
-            start_timeout_s=web.start_timeout_s,
-            drain_timeout_s=web.drain_timeout_s,
-            health=web.health,
-            development=True,
-        )
-
     # --- what the pool asks of its house ----------------------------------------------------------------------------
 
     def spawn_request(self, instance_id: str, web: Mapping[str, str]) -> SpawnRequest:
         """What to start for an instance."""
-        host, settings = self._host, self._host.config.web
-        extra = dict(web)
-        if self._app is not None and self._app.settings is not None:
-            extra["DJANGO_SETTINGS_MODULE"] = self._app.settings
-        arguments = control.Arguments(
-            main="" if settings.command or self._app is None else self._app.target,
-            command=settings.command or (),
-            listen=settings.listen,
-            access_log=True,
-            start_timeout_ms=round(settings.start_timeout_s * 1000),
-            drain_timeout_ms=round(settings.drain_timeout_s * 1000),
-            orphan_timeout_ms=ORPHAN_TIMEOUT_MS,
-        )
-        return SpawnRequest(
-            argv=control.argv(host.python, arguments),
-            env=host.environment_of_children(web=extra),
-            cwd=host.config.root,
-            envelope=envelope.build(token=host.tokens.issue(), secrets=vault.load(host.places.secrets)),
-            spool=host.places.spool / f"{instance_id}.spool",
-        )
+        return request_of(self._host, self._app, instance_id=instance_id, web=web)
 
     def ready(self, ready: Ready) -> None:
         """New code, or the same again, serves."""
@@ -174,6 +144,43 @@ class Web:
     def log(self, level: str, message: str, **fields: Any) -> None:
         """The pool has something to say."""
         self._host.say(level, message, **fields)
+
+
+def config_of(host: AppHost) -> WebConfig:
+    """How the app's `[web]` wants it served, in development."""
+    web = host.config.web
+    return WebConfig(
+        instances=web.instances,
+        idle_timeout_s=web.idle_timeout_s,
+        start_timeout_s=web.start_timeout_s,
+        drain_timeout_s=web.drain_timeout_s,
+        health=web.health,
+        development=True,
+    )
+
+
+def request_of(host: AppHost, app: webapp.WebApp | None, *, instance_id: str, web: Mapping[str, str]) -> SpawnRequest:
+    """What to start for an instance of the app (None: of the `command` in `tako.toml`)."""
+    settings = host.config.web
+    extra = dict(web)
+    if app is not None and app.settings is not None:
+        extra["DJANGO_SETTINGS_MODULE"] = app.settings
+    arguments = control.Arguments(
+        main="" if settings.command or app is None else app.target,
+        command=settings.command or (),
+        listen=settings.listen,
+        access_log=True,
+        start_timeout_ms=round(settings.start_timeout_s * 1000),
+        drain_timeout_ms=round(settings.drain_timeout_s * 1000),
+        orphan_timeout_ms=ORPHAN_TIMEOUT_MS,
+    )
+    return SpawnRequest(
+        argv=control.argv(host.python, arguments),
+        env=host.environment_of_children(web=extra),
+        cwd=host.config.root,
+        envelope=envelope.build(token=host.tokens.issue(), secrets=vault.load(host.places.secrets)),
+        spool=host.places.spool / f"{instance_id}.spool",
+    )
 
 
 def _shown(changed: list[str]) -> str:

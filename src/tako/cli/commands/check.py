@@ -18,12 +18,12 @@ def run(context: Context, args: argparse.Namespace) -> int:
     import asyncio
 
     from tako.config import dotenv, load
-    from tako.host import check
+    from tako.dev import check
 
     config = load.load(context.app_folder())
     context.output.doing(f"Checking {config.name}…")
     variables = {**config.variables("development"), **dotenv.load(config.root).variables}
-    found = asyncio.run(check.check_groups(config, variables))
+    found = asyncio.run(check.check(config, variables))
     problems = found["problems"]
     if context.output.json:
         context.output.document(found)

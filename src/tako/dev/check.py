@@ -1,30 +1,39 @@
-"""Boot the app's worker groups once, the ordinary way, on a store that is thrown away; name every problem."""
+"""Boot the app and its worker groups once, the ordinary way, on a store that is thrown away; name every problem."""
 
 from __future__ import annotations
 
 import asyncio
 import dataclasses
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from tako.config import load
 from tako.config.model import Config
+from tako.dev.web import config_of, request_of
+from tako.discovery import webapp
 from tako.errors import TakoError
 from tako.host.app import AppHost
 from tako.host.places import Places, places_of
 from tako.logs.hub import Hub
+from tako.logs.redact import redactor
+from tako.supervisor.instance import Failure
+from tako.supervisor.instances import InstancePool, Ready
+from tako.supervisor.listener import Listener
+from tako.supervisor.spawn import SpawnRequest
+from tako.vault import file as vault
 
 BOOTED = ("healthy", "cooldown", "degraded")
 
 
-async def check_groups(config: Config, variables: dict[str, str]) -> dict[str, Any]:
-    """What `tako check` says of the workers: `{"problems": [{what, cure, ...}], "groups": [{group, workflows}]}`."""
+async def check(config: Config, variables: dict[str, str]) -> dict[str, Any]:
+    """What `tako check` says: `{"problems": [{what, cure, ...}], "groups": [{group, workflows}], "web": target}`."""
     with tempfile.TemporaryDirectory(prefix="tako-check-") as folder:
         settled = asyncio.Event()
         host = AppHost(
             _without_pinned_workers(config),
-            hub=Hub(),
+            hub=Hub(redact=redactor(vault.load(places_of(config.root).secrets))),
             variables=variables,
             places=_throwaway(places_of(config.root), Path(folder)),
             on_health=lambda group: settled.set(),
@@ -34,9 +43,59 @@ async def check_groups(config: Config, variables: dict[str, str]) -> dict[str, A
             while any(pool.snapshot()["state"] not in BOOTED for pool in host.groups.pools.values()):
                 settled.clear()
                 await settled.wait()  # a boot ends by HELLO, an exit or its timeout
-            return {"problems": _problems(host), "groups": _groups(host)}
+            app = webapp.find(config.root, main=config.main)
+            web = await _web_problems(host, app)
+            return {
+                "problems": [*_problems(host), *web],
+                "groups": _groups(host),
+                "web": app.target if app is not None else None,
+            }
         finally:
             await host.stop()
+
+
+async def _web_problems(host: AppHost, app: webapp.WebApp | None) -> list[dict[str, Any]]:
+    """Boot one instance of the web app, if there is one, on a listener that nobody knows."""
+    if app is None and host.config.web.command is None:
+        return []
+    with Listener.bind(host.places.listener_socket) as listener:
+        config = dataclasses.replace(config_of(host), instances=1)
+        pool = InstancePool(
+            host.config.name, config, listener=listener, sockets=host.places.sockets, house=_Web(host, app),
+            clock=host.clock,
+        )  # fmt: skip
+        pool.start()
+        failure = await pool.settled()
+        await pool.stop(timeout_s=1.0)
+    if failure is None:
+        return []
+    tail = failure.traceback or "\n".join(failure.lines)
+    what = f"web app: {failure.reason}" + (f"\n{failure.short}" if failure.short else "")
+    return [{"what": what, "cure": "Mend the file named above, then check again.", "output": tail}]
+
+
+class _Web:
+    """What the pool needs of a house in which nobody looks at a screen."""
+
+    def __init__(self, host: AppHost, app: webapp.WebApp | None) -> None:
+        self._host = host
+        self._app = app
+
+    def spawn_request(self, instance_id: str, web: Mapping[str, str]) -> SpawnRequest:
+        return request_of(self._host, self._app, instance_id=instance_id, web=web)
+
+    def redact(self, text: str) -> str:
+        return self._host.hub.redact(text)
+
+    def ready(self, ready: Ready) -> None: ...
+
+    def failed(self, failure: Failure, *, is_repeat: bool) -> None: ...
+
+    def changed(self) -> None: ...
+
+    def output(self, instance_id: str, pid: int, line: str) -> None: ...
+
+    def log(self, level: str, message: str, **fields: Any) -> None: ...
 
 
 def _without_pinned_workers(config: Config) -> Config:
