@@ -5,6 +5,7 @@ from tako.sdk import annotations, payload
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from builtins import type as Class  # the parameter that is named so hides it from pyright
     from typing import Any, Generic, TypeVar, overload
 
     T = TypeVar("T")
@@ -20,20 +21,20 @@ class Signal(Generic[T]):
     `Signal("shipped", Shipment)` is typed: `wait_for` returns a Shipment. Without a type it carries plain JSON.
     """
 
-    __slots__ = ("_codec", "name", "type")
+    __slots__ = ("_codec", "name", "value_type")
 
     if TYPE_CHECKING:
 
         @overload
         def __init__(self: "Signal[Any]", name: str) -> None: ...
         @overload
-        def __init__(self, name: str, type: type[T]) -> None: ...
+        def __init__(self, name: str, type: Class[T]) -> None: ...
 
     def __init__(self, name: str, type: "Any" = MISSING) -> None:
         if not isinstance(name, str) or not name or not name.isprintable():
             raise ValueError(f"Signal: expected a name, found {name!r}")
         self.name = name
-        self.type = type
+        self.value_type = type
         self._codec: Any = None
 
     def encode(self, value: T) -> str:
@@ -59,12 +60,12 @@ class Signal(Generic[T]):
 
     def declared(self) -> "dict[str, Any]":
         """What the registry tells of it."""
-        kind = None if self.type is MISSING else getattr(self.type, "__qualname__", str(self.type))
+        kind = None if self.value_type is MISSING else getattr(self.value_type, "__qualname__", str(self.value_type))
         return {"name": self.name, "type": kind}
 
     def _of(self) -> "Any":
         if self._codec is None:
-            annotation = annotations.MISSING if self.type is MISSING else self.type
+            annotation = annotations.MISSING if self.value_type is MISSING else self.value_type
             self._codec = payload.codec_for(annotation, what=f"signal {self.name}")
         return self._codec
 
