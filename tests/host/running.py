@@ -40,6 +40,7 @@ class RunningHost:
         self.thread.start()
         try:
             self.run(self.host.start())
+            self.loop.call_soon_threadsafe(self.host.begin)
         except BaseException:
             self._end_loop()
             raise

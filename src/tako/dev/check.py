@@ -39,6 +39,7 @@ async def check(config: Config, variables: dict[str, str]) -> dict[str, Any]:
             on_health=lambda group: settled.set(),
         )
         await host.start()
+        host.begin()
         try:
             while any(pool.snapshot()["state"] not in BOOTED for pool in host.groups.pools.values()):
                 settled.clear()

@@ -99,8 +99,8 @@ class Dev:
         try:
             self._files = LogFiles(self.host.places.logs)
             try:
-                if self.web is not None:
-                    await self.web.start()
+                await self._open_web()
+                self.host.begin()
                 self._header()
                 self.session.attach(loop, self._keys())
                 await self._watch_until_stopped()
@@ -113,6 +113,12 @@ class Dev:
         if self._failure is not None:
             raise self._failure
         return 0
+
+    async def _open_web(self) -> None:
+        if self.web is not None:
+            await self.web.start()
+            if urls := self.web.urls():
+                self.host.tell_url(urls[-1])
 
     async def _watch_until_stopped(self) -> None:
         watching = asyncio.get_running_loop().create_task(self._watch())
@@ -153,8 +159,6 @@ class Dev:
     def _header(self) -> None:
         config, host = self.host.config, self.host
         urls = self.web.urls() if self.web is not None else ()
-        if urls:
-            host.tell_url(urls[-1])
         names = sorted({name for names in host.code.names_by_group().values() for name in names})
         self.session.header(
             Header(
@@ -163,7 +167,7 @@ class Dev:
                 urls=urls,
                 workflows=tuple(names),
                 groups=tuple(_group_words(config, group) for group in host.code.scan.groups),
-                notes=_left_out(),
+                notes=(*(self.web.notes() if self.web is not None else ()), *_left_out()),
             )
         )
 

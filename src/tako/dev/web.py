@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from tako.dev import _relay as addresses
 from tako.discovery import webapp
 from tako.discovery.scan import is_workflow_file
 from tako.host import lines
+from tako.ingress import addresses
 from tako.protocol import control, envelope
 from tako.supervisor.instance import Failure
 from tako.supervisor.instances import InstancePool, Ready, WebConfig
@@ -50,7 +50,11 @@ class Web:
             return
         listener = self._listener = Listener.bind(host.places.listener_socket)
         self._addresses = await addresses.open_addresses(
-            app=host.config.name, listener=listener.path, runtime=host.places.sockets.parent, port=self._port
+            host.config.name,
+            listener=listener.path,
+            runtime=host.places.sockets.parent,
+            root=host.config.root,
+            port=self._port,
         )
         self._pool = InstancePool(
             host.config.name,
@@ -79,6 +83,10 @@ class Web:
     def urls(self) -> tuple[str, ...]:
         """Where a browser finds the app; the plain one last."""
         return () if self._addresses is None else self._addresses.urls()
+
+    def notes(self) -> tuple[str, ...]:
+        """What does not answer, and why."""
+        return () if self._addresses is None else tuple(self._addresses.notes)
 
     def snapshot(self) -> dict[str, Any] | None:
         """The web app as `tako status` shows it; None when there is none."""

@@ -93,7 +93,7 @@ class AppHost:
     # --- life -------------------------------------------------------------------------------------------------------
 
     async def start(self) -> None:
-        """Take the store, recover, boot a probe of each group, and answer on the socket.
+        """Take the store, recover, and answer on the socket; `begin` is next.
 
         Raises:
             EngineRunning: another engine has the store.
@@ -133,6 +133,9 @@ class AppHost:
         await recovery.recover(self)
         lock.write_engine_json(self.places.engine_json, self._engine_json())
         await self.server.start()
+
+    def begin(self) -> None:
+        """Boot a probe of each group; let due runs and schedules fire. `tell_url` comes before, for the children."""
         self.groups.start()
         self.dispatcher.start()
         self.ticker.start()
