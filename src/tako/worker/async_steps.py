@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import time
+from contextvars import ContextVar
 
 from tako import errors
 from tako.sdk.context import AsyncContext
 from tako.sdk.startup import around_steps
 from tako.worker import tracebacks, values
-from tako.worker.attempt import FINISHED, PARKED, Attempt, Running, now_ms
+from tako.worker.attempt import FINISHED, NEVER, PARKED, Attempt, Running, now_ms
 from tako.worker.connection import KEPT, TooLarge, data_of
 from tako.worker.steps import SHORT_SLEEP_MS
 from tako.worker.tries import Failure, gathered, next_try_ms
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
 
     Message = dict[str, Any]
 
+# The attempt in one of whose steps we are; tasks that a step starts inherit it.
+_in_step: ContextVar[Attempt | None] = ContextVar("tako_step", default=None)
 # Ends at which the handler unwinds by itself, and need not be cancelled.
 _UNWINDS_ITSELF = (PARKED, FINISHED)
 
@@ -39,7 +42,7 @@ class AsyncAttempt(Attempt):
     """An attempt of an `async def` handler; what its AsyncContext calls."""
 
     is_async = True
-    __slots__ = ("_calls", "_quiet", "host", "task")
+    __slots__ = ("_busy", "_calls", "_quiet", "_waits", "host", "task")
 
     def __init__(self, claimed: ClaimedRun, workflow: Workflow[Any, Any], bench: Bench, host: Loop) -> None:
         super().__init__(claimed, workflow, bench)
@@ -47,6 +50,8 @@ class AsyncAttempt(Attempt):
         self.task: asyncio.Task[None] | None = None
         self.unawaited: dict[int, tuple[str, Coroutine[Any, Any, Any], tuple[str, int]]] = {}
         self._calls = 0
+        self._busy = 0  # steps between their start and their acknowledgement
+        self._waits: dict[str, int | None] = {}  # branches that want to park, and when they are due
         self._quiet: asyncio.Event | None = None
 
     def end(self, why: str) -> bool:
@@ -144,9 +149,15 @@ class AsyncAttempt(Attempt):
         if self.left:
             await self._judge_order(name)
         started_ms = now_ms()
-        value = await self._call(name, fn, args, options)
-        text, value = values.stored(name, value, kind)
-        await self._save(name, text, started_ms)
+        self._busy += 1
+        try:
+            value = await self._call(name, fn, args, options)
+            text, value = values.stored(name, value, kind)
+            await self._save(name, text, started_ms)
+        finally:
+            self._busy -= 1
+            if self._quiet is not None:
+                self._became_quiet()
         return value
 
     async def _judge_order(self, name: str) -> None:
@@ -160,6 +171,7 @@ class AsyncAttempt(Attempt):
         while True:
             self.check()
             running = self.started(name, options.timeout_ms(self))
+            inside = _in_step.set(self)
             try:
                 if is_async:
                     return await self._timed(running, fn(*args))
@@ -172,7 +184,7 @@ class AsyncAttempt(Attempt):
             finally:
                 running.is_done = running.is_done or is_async
                 del self.running[name]
-                self._became_quiet()
+                _in_step.reset(inside)
             await asyncio.sleep(delay_ms / 1000)
 
     async def _timed(self, running: Running, awaitable: Any) -> Any:
@@ -264,15 +276,17 @@ class AsyncAttempt(Attempt):
 
     async def _sleep_until(self, token: int, name: str, when_ms: int) -> None:
         self.unawaited.pop(token, None)
+        due_ms = self.remembered(name, when_ms)
         if self.visit(name) is not None:
             return
+        self._refuse_inside_of_a_step(name)
         if self.left:
             await self._judge_order(name)
         started_ms = now_ms()
-        if when_ms - started_ms > SHORT_SLEEP_MS:
-            await self._park(name, wake_at_ms=when_ms)
+        if due_ms is not None and due_ms - started_ms > SHORT_SLEEP_MS:
+            await self._park(name, due_ms, {"wake_at_ms": due_ms})
             return
-        await self._pause((when_ms - started_ms) / 1000)
+        await self._pause(((due_ms or 0) - started_ms) / 1000)
         await self._save(name, "null", started_ms)
 
     async def _pause(self, seconds: float) -> None:
@@ -292,39 +306,58 @@ class AsyncAttempt(Attempt):
     ) -> Any:
         self.unawaited.pop(token, None)
         name = self.name_of_wait(event)
+        due_ms = self.remembered(name, None if timeout_ms is None else now_ms() + timeout_ms)
         text = self.visit(name)
         if text is None:
+            self._refuse_inside_of_a_step(name)
             if self.left:
                 await self._judge_order(name)
-            timeout_at_ms = None if timeout_ms is None else now_ms() + timeout_ms
-            text = await self._park(name, event_name=event, timeout_at_ms=timeout_at_ms)
+            text = await self._park(name, due_ms, {"event_name": event, "timeout_at_ms": due_ms})
         return received(values.signal_text(text))
 
-    async def _park(self, name: str, **fields: Any) -> str | None:
-        # Steps of other branches would lose their results with the run: wait until none is being executed.
-        here = asyncio.current_task()
-        while self.running:
-            if any(running.task is here for running in self.running.values()):
-                raise errors.StepError(
-                    f"{name!r} waits inside a step, and a run cannot let go of its worker there.",
-                    cure="Sleep and wait in the handler, between steps.",
-                )
-            if self._quiet is None:
-                self._quiet = asyncio.Event()
-            await self._quiet.wait()
-        self.check()
-        # Held like a step, so that a second branch that wants to park waits for the answer.
-        self.running[name] = Running(name, None)
+    async def _park(self, name: str, due_ms: int | None, fields: Message) -> str | None:
+        """Park the run once every branch waits; of several waits, by the one that is due first."""
+        self._waits[name] = due_ms
         try:
-            message = {**self.message("park"), "step_name": name}
-            message.update((key, value) for key, value in fields.items() if value is not None)
-            answer = await self._ask(message)
+            await asyncio.sleep(0)  # the branches behind this one have not begun yet
+            # A step that is being executed would lose its result with the run, so it is waited for.
+            while self._busy or name != self._first_due():
+                if self._quiet is None:
+                    self._quiet = asyncio.Event()
+                await self._quiet.wait()
+                self.check()
+            self._busy += 1  # a second branch that wants to park waits for the answer
+            try:
+                for other, other_ms in self._waits.items():
+                    await self._remember(other, other_ms, unless=name)
+                message = {**self.message("park"), "step_name": name}
+                message.update((key, value) for key, value in fields.items() if value is not None)
+                answer = await self._ask(message)
+            finally:
+                self._busy -= 1
         finally:
-            del self.running[name]
+            del self._waits[name]
             self._became_quiet()
         return self.parked(answer)
 
+    def _first_due(self) -> str:
+        return min(self._waits, key=lambda name: NEVER if (due := self._waits[name]) is None else due)
+
+    async def _remember(self, name: str, due_ms: int | None, *, unless: str) -> None:
+        """Save when a wait of another branch is due: when the run goes on, it must not begin anew."""
+        marker = f"{name} until"
+        if name != unless and due_ms is not None and marker not in self.saved:
+            await self._save(marker, str(due_ms), now_ms())
+            self.saved[marker] = str(due_ms)
+
+    def _refuse_inside_of_a_step(self, name: str) -> None:
+        if _in_step.get() is self:
+            raise errors.StepError(
+                f"{name!r} waits inside a step, and a run cannot let go of its worker there.",
+                cure="Sleep and wait in the handler, between steps.",
+            )
+
     def _became_quiet(self) -> None:
-        if not self.running and self._quiet is not None:
+        if not self._busy and self._quiet is not None:
             self._quiet.set()
             self._quiet = None

@@ -238,6 +238,15 @@ class Attempt:
         count = self.signals[event] = self.signals.get(event, 0) + 1
         return f"signal:{event}" if count == 1 else f"signal:{event}#{count}"
 
+    def remembered(self, name: str, due_ms: int | None) -> int | None:
+        """When a wait is due: as an earlier pass has saved it, else `due_ms`."""
+        if self.left is None:
+            return due_ms
+        marker = f"{name} until"
+        self.left.discard(marker)
+        saved = self.saved.get(marker)
+        return due_ms if saved is None else int(saved)
+
     def parked(self, answer: Message) -> str | None:
         """What the engine said to `park`: the value, if there was nothing to wait for; else Ended is raised."""
         if not answer["parked"]:

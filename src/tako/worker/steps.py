@@ -7,7 +7,7 @@ handler gets is what was stored, on the first pass as on every later one.
 from __future__ import annotations
 
 import time
-from _thread import allocate_lock
+from _thread import allocate_lock, get_ident
 
 from tako import errors
 from tako.sdk.context import Context
@@ -116,6 +116,7 @@ class SyncAttempt(Attempt):
     def _sleep_until(self, name: str, when_ms: int) -> None:
         if self.visit(name) is not None:
             return
+        self._refuse_inside_of_a_step(name)
         if self.left:
             self.judge_order(name)
         started_ms = now_ms()
@@ -130,6 +131,7 @@ class SyncAttempt(Attempt):
         name = self.name_of_wait(event)
         text = self.visit(name)
         if text is None:
+            self._refuse_inside_of_a_step(name)
             if self.left:
                 self.judge_order(name)
             timeout_at_ms = None if timeout_ms is None else now_ms() + timeout_ms
@@ -156,6 +158,13 @@ class SyncAttempt(Attempt):
             self.deadline = deadline + time.monotonic() - paused
             self.bench.watch(self.deadline)
         self.check()
+
+    def _refuse_inside_of_a_step(self, name: str) -> None:
+        if any(running.thread_id == get_ident() for running in list(self.running.values())):
+            raise errors.StepError(
+                f"{name!r} waits inside a step, and a run cannot let go of its worker there.",
+                cure="Sleep and wait in the handler, between steps.",
+            )
 
     def _call(self, name: str, fn: Callable[..., Any], args: tuple[Any, ...], options: StepOptions) -> Any:
         tries = 0

@@ -74,7 +74,7 @@ def without_our_frames(found: TracebackType | None) -> TracebackType | None:
 
 
 def stack(thread_id: int) -> tuple[str, str]:
-    """Where a thread is: its stack of user frames as text, and its innermost one in a few words."""
+    """Where a thread is: its stack of user frames as text, and the app's innermost one in a few words."""
     import traceback
 
     frame = sys._current_frames().get(thread_id)
@@ -98,7 +98,9 @@ def _described(frames: list[FrameSummary]) -> tuple[str, str]:
 
     if not frames:
         return "", ""
-    last = frames[-1]
+    root = os.getcwd() + os.sep  # noqa: PTH109 - no pathlib here
+    # A line of the app says more than the line of a library that it waits in.
+    last = next((frame for frame in reversed(frames) if _is_the_apps(frame.filename, root)), frames[-1])
     innermost = f"{short(last.filename)}:{last.lineno}, in {last.name}" + (f": {last.line}" if last.line else "")
     return redaction.clean("".join(traceback.format_list(frames))), redaction.clean(innermost)
 
@@ -130,6 +132,10 @@ def _users(frames: Iterable[FrameSummary]) -> list[FrameSummary]:
 
 
 _BELOW = ("/threading.py", "/asyncio/base_events.py", "/asyncio/events.py", "/asyncio/runners.py", "<string>")
+
+
+def _is_the_apps(filename: str, root: str) -> bool:
+    return filename.startswith(root) and "/site-packages/" not in filename
 
 
 def _is_below(filename: str) -> bool:
