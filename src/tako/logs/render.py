@@ -90,8 +90,10 @@ def _subject(line: LogLine, message: str) -> str:
 
 
 def _fields(line: LogLine) -> str:
-    found = line.get("fields", {})
-    return " ".join(f"{clean(str(name))}={_value(value)}" for name, value in found.items() if name not in MARKS)
+    """What the message does not say already: an access line names method, path, status and time itself."""
+    said = line["message"]
+    found = {name: value for name, value in line.get("fields", {}).items() if name not in MARKS}
+    return " ".join(f"{clean(str(name))}={_value(value)}" for name, value in found.items() if str(value) not in said)
 
 
 def _value(value: Any) -> str:
