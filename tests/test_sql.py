@@ -65,6 +65,11 @@ HOT = {
     "next_schedule": "schedules_due",
     "marks_ahead": "schedules_mark",
     "queued_schedules": "schedules_queued",
+    "permits_out": "PRIMARY KEY (workflow=? AND kind=? AND key=?)",
+    "limited_by_concurrency": "runs_limited",
+    "limited_by_rate": "runs_rate",
+    "thawed": "cooling_free",
+    "last_cooling": "cooling_free",
     "delete_steps": "steps_name",
     "delete_remembered_signals": "signals_once",
     "delete_interventions": "interventions_run",
@@ -75,7 +80,9 @@ SMALL = re.compile(r"SCAN (counts|workers|group_health|registries|schedules|meta
 # Bound so often that finding names would show.
 POSITIONAL = {"insert_run", "insert_payload"}
 # These read everything, on purpose: they are for tests and doctors, or end at a page.
-WALKS = {"broken_invariants", "wrong_counts", "all_epochs", "all_steps", "list_runs"}
+WALKS = {"broken_invariants", "wrong_counts", "wrong_permits", "all_epochs", "all_steps", "list_runs"}
+# And these, when code or the clock changes.
+WALKS |= {"count_rate_permits", "recool"}
 
 
 @pytest.fixture(scope="module")

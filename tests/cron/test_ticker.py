@@ -190,7 +190,7 @@ def test_overlap_queue_fires_when_the_run_before_has_ended(engine: Rig) -> None:
 
 
 def test_a_full_queue_skips_the_boundary_and_says_so(engine: Rig) -> None:
-    engine.store.limits = {"report": 1}
+    engine.obey("report", max_pending=1)
     schedule(engine, overlap="allow")
     engine.enqueue("report")
     to_next_hour(engine)

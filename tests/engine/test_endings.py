@@ -232,7 +232,7 @@ def test_a_v0_worker_counts_its_attempts_itself(engine: Rig) -> None:
 
 
 def test_a_death_enqueues_the_workflow_that_mourns_in_the_same_transaction(engine: Rig) -> None:
-    engine.store.on_dead = {"charge": "page_us"}
+    engine.obey(on_dead="page_us")
     run_id = engine.start(retries=0)
 
     engine.fail(run_id)
@@ -242,7 +242,7 @@ def test_a_death_enqueues_the_workflow_that_mourns_in_the_same_transaction(engin
 
 
 def test_a_death_by_crashes_is_told_too(engine: Rig) -> None:
-    engine.store.on_dead = {"charge": "page_us"}
+    engine.obey(on_dead="page_us")
     engine.start()
     for _ in range(3):
         engine.die()
@@ -252,7 +252,8 @@ def test_a_death_by_crashes_is_told_too(engine: Rig) -> None:
 
 
 def test_a_full_queue_does_not_keep_a_death_from_being_told(engine: Rig) -> None:
-    engine.store.on_dead, engine.store.limits = {"charge": "page_us"}, {"page_us": 0}
+    engine.obey(on_dead="page_us")
+    engine.obey("page_us", max_pending=0)
     run_id = engine.start(retries=0)
 
     assert engine.fail(run_id).status == "dead"
@@ -260,7 +261,7 @@ def test_a_full_queue_does_not_keep_a_death_from_being_told(engine: Rig) -> None
 
 
 def test_a_workflow_does_not_mourn_itself(engine: Rig) -> None:
-    engine.store.on_dead = {"page_us": "page_us"}
+    engine.obey("page_us", on_dead="page_us")
     run_id = engine.start("page_us", retries=0)
     engine.fail(run_id)
 

@@ -129,7 +129,7 @@ def test_a_time_in_the_past_is_now(engine: Rig) -> None:
 
 
 def test_max_pending_refuses_the_run_too_many_and_stores_nothing(engine: Rig) -> None:
-    engine.store.limits = {"charge": 2}
+    engine.obey(max_pending=2)
     engine.enqueue()
     engine.claim()
 
@@ -143,7 +143,7 @@ def test_max_pending_refuses_the_run_too_many_and_stores_nothing(engine: Rig) ->
 
 
 def test_repeating_the_enqueue_that_filled_the_queue_is_not_refused(engine: Rig) -> None:
-    engine.store.limits = {"charge": 1}
+    engine.obey(max_pending=1)
     new = engine.new()
     engine.do(runs.enqueue, [new], now_ms=engine.now_ms)
 

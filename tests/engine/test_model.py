@@ -28,7 +28,7 @@ class Engine(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.rig = Rig(Store.memory(), FakeClock())
-        self.rig.store.on_dead = {"charge": "refund"}
+        self.rig.obey("charge", on_dead="refund")
         # Every claim that was ever made, with what its worker was told last: most of them are stale.
         self.claims: list[dict[str, Any]] = []
         self.ids: list[str] = []
@@ -47,12 +47,20 @@ class Engine(RuleBasedStateMachine):
         delay_ms=st.sampled_from([None, None, 500, 90_000]),
         expires_ms=st.sampled_from([None, None, None, 1_000]),
         priority=st.sampled_from([0, 0, 1]),
+        tenant=st.sampled_from(["a", "b"]),
         twice=st.booleans(),
     )
     def enqueue(
-        self, workflow: str, key: str | None, delay_ms: int | None, expires_ms: int | None, priority: int, twice: bool
+        self,
+        workflow: str,
+        key: str | None,
+        delay_ms: int | None,
+        expires_ms: int | None,
+        priority: int,
+        tenant: str,
+        twice: bool,
     ) -> None:
-        fields: dict[str, Any] = {"priority": priority}
+        fields: dict[str, Any] = {"priority": priority, "concurrency_key": tenant, "rate_key": tenant}
         fields |= {} if key is None else {"key": key}
         fields |= {} if delay_ms is None else {"delay_ms": delay_ms}
         fields |= {} if expires_ms is None else {"expires_at_ms": self.rig.now_ms + expires_ms}
@@ -65,6 +73,14 @@ class Engine(RuleBasedStateMachine):
         self.rig.seen.acknowledged.add(first[0]["id"])
         if first[0]["id"] not in self.ids:
             self.ids.append(first[0]["id"])
+
+    @rule(
+        workflow=st.sampled_from(WORKFLOWS),
+        concurrency=st.sampled_from([None, 1, 2]),
+        rate=st.sampled_from([None, {"count": 1, "per_ms": 700}, {"count": 3, "per_ms": 60_000}]),
+    )
+    def deploy(self, workflow: str, concurrency: int | None, rate: dict[str, int] | None) -> None:
+        self.rig.obey(workflow, on_dead="refund", concurrency=concurrency, rate=rate)
 
     @precondition(lambda self: self.ids)
     @rule(data=st.data(), signal_id=st.sampled_from([None, "e1"]))
@@ -198,7 +214,7 @@ class Engine(RuleBasedStateMachine):
         for worker_id in WORKERS:
             rig.drain(worker_id)
         for _ in range(400):
-            rig.clock.advance(ms=120_000)
+            rig.clock.advance(ms=3_600_000)
             rig.promote()
             for row in rig.store.connection.execute("SELECT id FROM runs WHERE parked = 'wait'").fetchall():
                 rig.signal(row["id"], "go", 1)

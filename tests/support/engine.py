@@ -8,7 +8,7 @@ import random
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from tako.engine import invariants, leases, runs, steps, waiters
+from tako.engine import invariants, leases, registry, runs, steps, waiters
 from tako.engine.events import Event
 from tako.engine.store import Store
 from tako.protocol.messages import ClaimedRun, NewRun, RetryPolicy, RunInfo
@@ -30,6 +30,7 @@ class Rig:
         self.leases = leases.Leases(clock.monotonic)
         self.seen = invariants.Seen()
         self.events: list[Event] = []
+        self.declared: dict[str, dict[str, Any]] = {}
         self._ids = itertools.count(1)
 
     # --- machinery --------------------------------------------------------------------------------------------------
@@ -89,6 +90,14 @@ class Rig:
         found = inspect.get_run(self.store, run_id, wanted=wanted)
         assert found is not None
         return found
+
+    def obey(self, workflow: str = "charge", *, aliases: tuple[str, ...] = (), **declared: Any) -> None:
+        """Let a workflow declare options; with what the others have declared."""
+        self.declared[workflow] = {"name": workflow, "aliases": list(aliases), "max_pending": None, "on_dead": None}
+        self.declared[workflow] |= {name: declared.pop(name) for name in ("max_pending", "on_dead") if name in declared}
+        self.declared[workflow]["options"] = declared
+        found: Any = {"default": {"group": "default", "files": [], "workflows": list(self.declared.values())}}
+        self.do(registry.obey, found)
 
     # --- workers ----------------------------------------------------------------------------------------------------
 

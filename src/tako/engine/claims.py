@@ -6,7 +6,7 @@ import json
 import sqlite3
 from collections.abc import Sequence
 
-from tako.engine import endings, retry, steps, waiters
+from tako.engine import endings, limits, retry, steps, waiters
 from tako.engine.events import Changed, Ready
 from tako.engine.store import Reader, Store
 from tako.protocol.messages import ClaimedRun
@@ -53,15 +53,22 @@ def promote_due(store: Store, *, now_ms: int, limit: int = 500) -> int:
     expired = store.all("expired_runs", now_ms=now_ms, limit=limit)
     for row in expired:
         _expire(store, row["id"], now_ms=now_ms)
-    due = store.all("due_runs", now_ms=now_ms, limit=limit - len(expired)) if len(expired) < limit else []
+    done = len(expired)
+    done += limits.thaw(store, now_ms=now_ms, limit=limit - done) if done < limit else 0
+    due = store.all("due_runs", now_ms=now_ms, limit=limit - done) if done < limit else []
     for run in due:
         if run["parked"] is not None:
             waiters.time_out(store, run, now_ms=now_ms)
-    store.many("promote_run", [{"seq": run["seq"]} for run in due])
-    for run in due:
-        store.move(run["workflow"], "later", "ready")
-        store.emit(Ready(run["workflow"], "ready"))
-    return len(expired) + len(due)
+    lanes = [
+        "ready" if limits.enter(store, run["workflow"], run["concurrency_key"], run["rate_key"]) else "limited"
+        for run in due
+    ]
+    store.many("promote_run", [{"seq": run["seq"], "lane": lane} for run, lane in zip(due, lanes, strict=True)])
+    for run, lane in zip(due, lanes, strict=True):
+        store.move(run["workflow"], "later", lane)
+        if lane == "ready":
+            store.emit(Ready(run["workflow"], lane))
+    return done + len(due)
 
 
 def next_due_ms(store: Reader) -> int | None:
@@ -92,6 +99,7 @@ def _take(
     payloads = dict(map(tuple, store.all("payloads", seqs=json.dumps([row["seq"] for row in taken]))))
     for row in taken:
         store.move(row["workflow"], lane, "running")
+        limits.claimed(store, row, now_ms=now_ms)
         store.emit(Changed(row["id"], row["workflow"], "running"))
     return [_claimed(store, row, payload=payloads[row["seq"]], solo=lane == "solo") for row in taken]
 

@@ -8,7 +8,7 @@ import sqlite3
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from tako.engine import guard, intake, retry, waiters
+from tako.engine import guard, intake, limits, retry, waiters
 from tako.engine.events import Ended
 from tako.engine.store import Store
 from tako.protocol.messages import Outcome, RemoteError, RetryPolicy
@@ -83,6 +83,10 @@ def end_running(store: Store, run: sqlite3.Row, status: str, outcome: str, *, re
 def conclude(store: Store, run: sqlite3.Row, *, before: str, status: str, reason: str | None, now_ms: int) -> None:
     """What every end of a run brings with it, once its row says so."""
     store.move(run["workflow"], before, status)
+    if before == "running":
+        limits.stopped(store, run)
+    elif before in ("ready", "solo"):
+        limits.left_line(store, run)
     store.emit(Ended(run["id"], run["workflow"], status))
     left = store.all("unconsumed_signals", run=run["seq"])
     if left:
@@ -157,12 +161,16 @@ def _fail(
     now_ms: int,
 ) -> Finished:  # fmt: skip
     """Back to pending for the next attempt."""
-    lane = "ready" if run_at_ms <= now_ms else "later"
+    lane = "later"
+    if run_at_ms <= now_ms:
+        lane = "ready" if limits.returned(store, run) else "limited"
     store.run(
         "fail_run", seq=run["seq"], epoch=run["epoch"], lane=lane, run_at_ms=run_at_ms, reason=words, warnings=note
     )
     record(store, run, "failed", error=words, traceback=_traceback(error), retry_at_ms=run_at_ms, now_ms=now_ms)
     store.move(run["workflow"], "running", lane)
+    if lane == "later":
+        limits.stopped(store, run)
     intake.tell_pending(store, run["id"], run["workflow"], lane, run_at_ms)
     return Finished("pending", run_at_ms)
 
@@ -183,7 +191,8 @@ def _end(
 
 def _enqueue_on_dead(store: Store, run: sqlite3.Row, *, reason: str, now_ms: int) -> None:
     """In the transaction of the death, so that no crash comes between."""
-    target = store.on_dead.get(run["workflow"])
+    options = store.options.get(run["workflow"])
+    target = options.on_dead if options is not None else None
     # A workflow that mourns itself would do so for ever.
     if target is None or target == run["workflow"]:
         return

@@ -1,6 +1,6 @@
 """Runs as people and programs see them. Reads only, on the reading connection; nothing here counts rows.
 
-`blocked` and `limited` depend on workers and limits, which the store does not know: the host adds them, and the group.
+`blocked` depends on workers, which the store does not know: the host adds it, and the group.
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ from tako.protocol.messages import AttemptInfo, RunInfo, ShownStatus, StepInfo
 # if there are: then it soon has a page full.
 _FEW = 2_000
 
-_PENDING = ("later", "ready", "solo")
+_PENDING = ("later", "ready", "solo", "limited")
+_HELD = {"sleeping": "sleep", "waiting": "wait", "limited": "limited"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,18 +66,18 @@ def list_runs(
     limit: int = 100,
     after: str | None = None,
 ) -> Page:
-    """A page of runs, newest first. `status` is stored or shown ("sleeping", "waiting"); times are of creation.
+    """A page of runs, newest first. `status` is stored or shown ("sleeping", "limited"…); times are of creation.
 
     `workflows` are all the names that will do, such as those of a group. `after` is `next` of the page before.
     """
     names = [workflow] if workflow is not None else None if workflows is None else sorted(workflows)
-    stored, parked = _stored(status)
+    stored, held = _stored(status)
     among = _among(reader, names=names, status=stored, key=key, parent_id=parent_id)
     rows = reader.all(
         "list_runs_among" if among is not None else "list_runs",
         names=None if names is None else json.dumps(names),
         status=stored,
-        parked=parked,
+        held=held,
         key=key,
         since_ms=since_ms,
         until_ms=until_ms,
@@ -224,6 +225,8 @@ def _shown(row: sqlite3.Row) -> RunInfo:
     status: str = row["status"]
     if row["parked"] is not None:
         status = "sleeping" if row["parked"] == "sleep" else "waiting"
+    elif row["lane"] == "limited":
+        status = "limited"
     return {
         "id": row["id"],
         "workflow": row["workflow"],
@@ -252,11 +255,9 @@ def _shown(row: sqlite3.Row) -> RunInfo:
 
 
 def _stored(status: str | None) -> tuple[str | None, str | None]:
-    """The stored status, and what the run is parked for: "" for not parked, None for either."""
-    if status == "sleeping":
-        return "pending", "sleep"
-    if status == "waiting":
-        return "pending", "wait"
+    """The stored status, and what holds the run: "" for nothing, None for whatever."""
+    if status in _HELD:
+        return "pending", _HELD[status]
     return status, "" if status == "pending" else None
 
 

@@ -8,7 +8,7 @@ import json
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from tako.engine import guard
+from tako.engine import guard, limits
 from tako.engine.events import Changed, Later, Ready
 from tako.engine.store import Store
 from tako.errors import DuplicateRun, QueueFull, RunFinished
@@ -39,6 +39,10 @@ def enqueue(store: Store, new: Sequence[NewRun], *, now_ms: int, scheduled_for_m
 
 def insert(store: Store, wanted: Sequence[NewRun], *, now_ms: int, scheduled_for_ms: int | None = None) -> set[str]:
     """Store runs whose keys are known to be free and whose number is known to be allowed; the ids that were new."""
+    if any(run["workflow"] in store.options for run in wanted):
+        # A run that is there already must not take a permit.
+        known = {row["id"] for row in store.all("run_seqs", ids=json.dumps([run["id"] for run in wanted]))}
+        wanted = [run for run in wanted if run["id"] not in known]
     parents = {run["parent_id"]: _parent(store, run["parent_id"]) for run in wanted if "parent_id" in run}
     lanes, rows, payloads = _rows(store, wanted, parents, now_ms=now_ms, scheduled_for_ms=scheduled_for_ms)
     if store.many("insert_run", rows) != len(rows):
@@ -61,20 +65,22 @@ def withdraw(store: Store, run_id: str) -> bool:
     for statement in ("delete_unconsumed_signals", "delete_payload", "delete_run"):
         store.run(statement, run=run["seq"])
     store.move(run["workflow"], run["lane"], None)
+    if run["lane"] == "ready":
+        limits.left_line(store, run)
     return True
 
 
 def unfinished(store: Store, workflow: str) -> int:
     """How many runs of a workflow have not ended."""
-    return sum(store.count(workflow, state) for state in ("ready", "later", "solo", "running"))
+    return sum(store.count(workflow, state) for state in ("ready", "later", "solo", "limited", "running"))
 
 
 def tell_pending(store: Store, run_id: str, workflow: str, lane: str, run_at_ms: int | None) -> None:
     """Emit what the house must know of a run that is pending now."""
     store.emit(Changed(run_id, workflow, "pending"))
-    if lane != "later":
+    if lane in ("ready", "solo"):
         store.emit(Ready(workflow, lane))
-    elif run_at_ms is not None:
+    elif lane == "later" and run_at_ms is not None:
         store.emit(Later(run_at_ms))
 
 
@@ -129,13 +135,13 @@ def _duplicate(run: NewRun, key: str, holder: str) -> DuplicateRun:
 
 def _check_room(store: Store, wanted: Sequence[NewRun]) -> None:
     """`max_pending`. Repeating an enqueue that filled the queue is not refused: its ids are there already."""
-    if not store.limits:
+    if not store.options:
         return
-    for workflow in {run["workflow"] for run in wanted} & store.limits.keys():
+    for workflow in {run["workflow"] for run in wanted} & store.options.keys():
         ids = [run["id"] for run in wanted if run["workflow"] == workflow]
-        have = unfinished(store, workflow)
-        limit = store.limits[workflow]
-        if have + len(ids) <= limit:
+        have = sum(unfinished(store, name) for name in store.options[workflow].names)
+        limit = store.options[workflow].max_pending
+        if limit is None or have + len(ids) <= limit:
             continue
         known = len(store.all("run_seqs", ids=json.dumps(ids)))
         if have + len(ids) - known > limit:
@@ -163,12 +169,16 @@ def _rows(
     for seq, run in enumerate(wanted, store.take_seqs(len(wanted))):
         get: Callable[..., Any] = run.get
         run_at_ms = _run_at_ms(run, now_ms)
-        lane = "ready" if run_at_ms <= now_ms else "later"
+        lane = "later"
+        if run_at_ms <= now_ms:
+            may_enter = limits.enter(store, run["workflow"], get("concurrency_key"), get("rate_key"))
+            lane = "ready" if may_enter else "limited"
         lanes.append(lane)
         rows.append(
             (
                 seq, run["id"], run["workflow"], lane, get("priority", 0), run_at_ms, get("key"), get("retries"),
                 now_ms, get("expires_at_ms"), scheduled_for_ms, parents.get(get("parent_id", "")),
+                get("concurrency_key"), get("rate_key"),
             )
         )  # fmt: skip
         payloads.append((seq, run["payload_json"]))

@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from tako.engine import endings, guard, intake, states
+from tako.engine import endings, guard, intake, limits, states
 from tako.engine.store import Store
 from tako.errors import DuplicateRun, RunFinished, StepError
 
@@ -68,14 +68,16 @@ def retry(store: Store, run_id: str, *, from_step: str | None = None, now_ms: in
         store.run("copy_steps", run=run["seq"], generation=generation, before=position)
         generation += 1
     store.run("delete_result", run=run["seq"])
-    store.run("retry_run", seq=run["seq"], generation=generation, now_ms=now_ms)
+    may_enter = limits.enter(store, run["workflow"], run["concurrency_key"], run["rate_key"])
+    lane = "ready" if may_enter else "limited"
+    store.run("retry_run", seq=run["seq"], lane=lane, generation=generation, now_ms=now_ms)
     was = f"was {run['status']}" + (f": {run['reason']}" if run["reason"] else "")
     what = "retry" if from_step is None else f"retry from step {from_step}"
     store.run("insert_intervention", run=run["seq"], at_ms=now_ms, what=what, detail=was)
     if run["status"] == "dead" and not run["acknowledged"]:
         store.move(run["workflow"], "unseen", None)
-    store.move(run["workflow"], run["status"], "ready")
-    intake.tell_pending(store, run_id, run["workflow"], "ready", now_ms)
+    store.move(run["workflow"], run["status"], lane)
+    intake.tell_pending(store, run_id, run["workflow"], lane, now_ms)
 
 
 def ack(store: Store, ids: Sequence[str] | None = None, *, workflow: str | None = None, now_ms: int) -> int:

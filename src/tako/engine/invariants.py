@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from tako.engine import limits
 from tako.engine.leases import Leases
-from tako.engine.store import Reader
+from tako.engine.store import Reader, Store
 
 
 @dataclass(slots=True)
@@ -29,6 +30,8 @@ def check(store: Reader, leases: Leases | None = None, *, seen: Seen | None = No
     found = [f"{row['rule']}: run {row['id']}: {row['what']}" for row in store.all("broken_invariants")]
     found += [f"counts: {row['workflow']} has {row['real']} {row['state']}, {row['kept']} were counted"
               for row in store.all("wrong_counts")]  # fmt: skip
+    if isinstance(store, Store):
+        found += limits.problems(store)
     if leases is not None:
         found += _check_leases(store, leases)
     if seen is not None:

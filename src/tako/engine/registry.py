@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+from tako.engine import limits, options
 from tako.engine.store import Reader, Store
 from tako.protocol.messages import Registry
 
@@ -24,14 +25,14 @@ def forget_group(store: Store, *, release: str, group: str) -> None:
 
 
 def obey(store: Store, registries: dict[str, Registry]) -> None:
-    """Let the rules know the options that they must keep themselves: `max_pending`, and who is told of a death."""
-    limits: dict[str, int] = {}
-    on_dead: dict[str, str] = {}
-    for registry in registries.values():
-        for info in registry["workflows"]:
-            for name in (info["name"], *info["aliases"]):
-                if info["max_pending"] is not None:
-                    limits[name] = info["max_pending"]
-                if info["on_dead"] is not None:
-                    on_dead[name] = info["on_dead"]
-    store.limits, store.on_dead = limits, on_dead
+    """Let the rules keep what these declare: `max_pending`, `concurrency`, `rate`, and who is told of a death.
+
+    Kept in the store, so that limits hold before the first worker of the next daemon has said HELLO. Telling the same
+    again costs nothing.
+    """
+    found = options.declared(registries)
+    if found == store.options:
+        return
+    before = store.options
+    store.obey(found)
+    limits.obey(store, before, found)

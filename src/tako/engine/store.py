@@ -13,8 +13,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from tako.engine import schema, sql
+from tako.engine import options, schema, sql
 from tako.engine.events import Event, Ready
+from tako.engine.options import Options
 from tako.errors import StoreDamaged, TakoError
 
 Durability = Literal["full", "process"]
@@ -75,9 +76,9 @@ class Store(Reader):
         self.counts: dict[tuple[str, str], int] = {}
         self._working: dict[tuple[str, str], int] = {}
         self._last_seq = 0
-        # What the registry says of workflows and a rule must know: `max_pending`, and whom a death is told.
-        self.limits: dict[str, int] = {}
-        self.on_dead: dict[str, str] = {}
+        # What workflows declare and the rules keep, by name. `obey` replaces it; see registry.py.
+        self.options: dict[str, Options] = {}
+        self._options_before: dict[str, Options] | None = None
 
     @classmethod
     def open(cls, path: str | Path, *, durability: Durability = "full") -> Self:
@@ -158,12 +159,15 @@ class Store(Reader):
         self.connection.execute("COMMIT")
         self.counts.update(self._working)
         self._working.clear()
+        self._options_before = None
 
     def rollback(self) -> None:
         """Undo everything since `begin`. SQLite may have done so itself, after a full disk for example."""
         self._working.clear()
         self._events.clear()
         self._ready.clear()
+        if self._options_before is not None:
+            self.options, self._options_before = self._options_before, None
         if self.connection.in_transaction:
             self.connection.execute("ROLLBACK")
 
@@ -198,6 +202,13 @@ class Store(Reader):
     def set_meta(self, name: str, value: str) -> None:
         """Set a fact about the store."""
         self.run("set_meta", name=name, value=value)
+
+    def obey(self, found: dict[str, Options]) -> None:
+        """Keep these options from now on, also after a restart; the ones before, if the transaction fails."""
+        self.set_meta("options", options.dump(found))
+        if self._options_before is None:
+            self._options_before = self.options
+        self.options = found
 
     # --- numbers kept in memory -------------------------------------------------------------------------------------
 
@@ -245,6 +256,7 @@ class Store(Reader):
             with self.transaction():
                 self.set_meta("store_id", os.urandom(16).hex())
         self.counts = {(row["workflow"], row["state"]): row["n"] for row in self.all("all_counts")}
+        self.options = options.parse(self.get_meta("options"))
         row = self.one("last_seq")
         assert row is not None
         self._last_seq = row["seq"]

@@ -7,7 +7,7 @@ CREATE TABLE runs (
   id               TEXT    NOT NULL UNIQUE,
   workflow         TEXT    NOT NULL,
   status           TEXT    NOT NULL,
-  -- Where a pending run waits: not due, to be claimed, or to be claimed alone (a suspect).
+  -- Where a pending run waits: not due, to be claimed, to be claimed alone (a suspect), or due and held back by a limit.
   lane             TEXT,
   -- Why a pending run waits: an unfinished sleep or wait_for. NULL: it waits for its time or a claim.
   parked           TEXT,
@@ -15,6 +15,9 @@ CREATE TABLE runs (
   -- Pending: when it is due. NULL while it waits for a signal without a timeout.
   run_at_ms        INTEGER,
   key              TEXT,
+  -- What its workflow's limits are counted by; NULL: by the workflow as a whole.
+  concurrency_key  TEXT,
+  rate_key         TEXT,
   -- The fencing token: +1 at each claim, never taken back.
   epoch            INTEGER NOT NULL DEFAULT 0,
   -- The epoch that parked last, so that a repeated park is recognised.
@@ -55,6 +58,7 @@ CREATE TABLE runs (
         WHEN 'ready' THEN run_at_ms IS NOT NULL AND parked IS NULL
         WHEN 'later' THEN (run_at_ms IS NOT NULL OR parked = 'wait')
                          AND (parked IS NULL OR parked IN ('sleep', 'wait'))
+        WHEN 'limited' THEN run_at_ms IS NOT NULL AND parked IS NULL
         WHEN 'solo'  THEN run_at_ms IS NOT NULL AND parked IS NULL AND suspect_ms IS NOT NULL
         ELSE 0 END
     WHEN 'running' THEN
@@ -74,6 +78,11 @@ CREATE TABLE runs (
 -- A claim reads the head of this index and nothing else, however many runs wait.
 CREATE INDEX runs_ready   ON runs (workflow, priority DESC, run_at_ms) WHERE lane = 'ready';
 CREATE INDEX runs_solo    ON runs (workflow, priority DESC, run_at_ms) WHERE lane = 'solo';
+-- Those that wait for one permit, without a look at those that wait for others.
+CREATE INDEX runs_limited ON runs (workflow, coalesce(concurrency_key, ''), priority DESC, run_at_ms)
+  WHERE lane = 'limited';
+CREATE INDEX runs_rate    ON runs (workflow, coalesce(rate_key, ''), priority DESC, run_at_ms)
+  WHERE lane = 'limited';
 -- The next due time is its first entry.
 CREATE INDEX runs_later   ON runs (run_at_ms) WHERE lane = 'later';
 -- What a dead worker held, and what was running when a daemon died.
@@ -156,6 +165,25 @@ CREATE TABLE signals (
 CREATE INDEX signals_waiting ON signals (run, event) WHERE taken_ms IS NULL;
 CREATE UNIQUE INDEX signals_once ON signals (run, event, signal_id) WHERE signal_id IS NOT NULL;
 CREATE INDEX signals_sent ON signals (sent_ms);
+
+-- Permits that are out, for the workflows that have limits (limits.py).
+CREATE TABLE permits (
+  workflow TEXT    NOT NULL,
+  kind     TEXT    NOT NULL CHECK (kind IN ('running', 'rate')),
+  key      TEXT    NOT NULL,
+  n        INTEGER NOT NULL CHECK (n >= 0),
+  PRIMARY KEY (workflow, kind, key)
+) STRICT, WITHOUT ROWID;
+
+-- Rate permits of claims, until they are free again.
+CREATE TABLE cooling (
+  position   INTEGER PRIMARY KEY,
+  workflow   TEXT    NOT NULL,
+  key        TEXT    NOT NULL,
+  claimed_ms INTEGER NOT NULL,
+  free_at_ms INTEGER NOT NULL
+) STRICT;
+CREATE INDEX cooling_free ON cooling (free_at_ms);
 
 -- What people did: retries and acknowledgements.
 CREATE TABLE interventions (

@@ -1,22 +1,22 @@
 -- name: shown_run
 -- One run as it is shown.
-SELECT r.seq, r.id, r.workflow, r.status, r.parked, r.attempt, r.retries, r.created_ms, r.run_at_ms, r.started_ms,
-       r.ended_ms, r.key, r.priority, r.scheduled_for_ms, r.reason, r.warnings, r.acknowledged, r.generation,
-       parent.id AS parent_id
+SELECT r.seq, r.id, r.workflow, r.status, r.parked, r.lane, r.attempt, r.retries, r.created_ms, r.run_at_ms,
+       r.started_ms, r.ended_ms, r.key, r.priority, r.scheduled_for_ms, r.reason, r.warnings, r.acknowledged,
+       r.generation, parent.id AS parent_id
   FROM runs AS r LEFT JOIN runs AS parent ON parent.seq = r.parent
  WHERE r.id = :id;
 
 -- name: list_runs
--- From the newest on, until the page is full. A filter that is NULL lets everything through; `parked` '' means not
--- parked. Filters that match little are given to list_runs_among instead, where there is an index.
-SELECT r.seq, r.id, r.workflow, r.status, r.parked, r.attempt, r.retries, r.created_ms, r.run_at_ms, r.started_ms,
-       r.ended_ms, r.key, r.priority, r.scheduled_for_ms, r.reason, r.warnings, r.acknowledged, r.generation,
-       parent.id AS parent_id
+-- From the newest on, until the page is full. A filter that is NULL lets everything through; `held` '' means by nothing.
+-- Filters that match little are given to list_runs_among instead, where there is an index.
+SELECT r.seq, r.id, r.workflow, r.status, r.parked, r.lane, r.attempt, r.retries, r.created_ms, r.run_at_ms,
+       r.started_ms, r.ended_ms, r.key, r.priority, r.scheduled_for_ms, r.reason, r.warnings, r.acknowledged,
+       r.generation, parent.id AS parent_id
   FROM runs AS r LEFT JOIN runs AS parent ON parent.seq = r.parent
  WHERE (:before IS NULL OR r.seq < :before)
    AND (:names IS NULL OR r.workflow IN (SELECT value FROM json_each(:names)))
    AND (:status IS NULL OR r.status = :status)
-   AND (:parked IS NULL OR coalesce(r.parked, '') = :parked)
+   AND (:held IS NULL OR coalesce(r.parked, CASE r.lane WHEN 'limited' THEN 'limited' END, '') = :held)
    AND (:key IS NULL OR r.key = :key)
    AND (:since_ms IS NULL OR r.created_ms >= :since_ms)
    AND (:until_ms IS NULL OR r.created_ms < :until_ms)
@@ -24,15 +24,15 @@ SELECT r.seq, r.id, r.workflow, r.status, r.parked, r.attempt, r.retries, r.crea
 
 -- name: list_runs_among
 -- The same among few rows, found by an index; :among is a JSON list.
-SELECT r.seq, r.id, r.workflow, r.status, r.parked, r.attempt, r.retries, r.created_ms, r.run_at_ms, r.started_ms,
-       r.ended_ms, r.key, r.priority, r.scheduled_for_ms, r.reason, r.warnings, r.acknowledged, r.generation,
-       parent.id AS parent_id
+SELECT r.seq, r.id, r.workflow, r.status, r.parked, r.lane, r.attempt, r.retries, r.created_ms, r.run_at_ms,
+       r.started_ms, r.ended_ms, r.key, r.priority, r.scheduled_for_ms, r.reason, r.warnings, r.acknowledged,
+       r.generation, parent.id AS parent_id
   FROM runs AS r LEFT JOIN runs AS parent ON parent.seq = r.parent
  WHERE r.seq IN (SELECT value FROM json_each(:among))
    AND (:before IS NULL OR r.seq < :before)
    AND (:names IS NULL OR r.workflow IN (SELECT value FROM json_each(:names)))
    AND (:status IS NULL OR r.status = :status)
-   AND (:parked IS NULL OR coalesce(r.parked, '') = :parked)
+   AND (:held IS NULL OR coalesce(r.parked, CASE r.lane WHEN 'limited' THEN 'limited' END, '') = :held)
    AND (:key IS NULL OR r.key = :key)
    AND (:since_ms IS NULL OR r.created_ms >= :since_ms)
    AND (:until_ms IS NULL OR r.created_ms < :until_ms)
@@ -52,10 +52,11 @@ SELECT child.seq FROM runs AS parent JOIN runs AS child ON child.parent = parent
 SELECT id FROM runs WHERE parent = :run ORDER BY seq;
 
 -- name: pending_seqs
--- The three lanes have an index each; NOT INDEXED would read every run that ever was.
+-- The lanes have an index each; NOT INDEXED would read every run that ever was.
 SELECT seq FROM runs WHERE lane = 'ready'
 UNION ALL SELECT seq FROM runs WHERE lane = 'later'
-UNION ALL SELECT seq FROM runs WHERE lane = 'solo';
+UNION ALL SELECT seq FROM runs WHERE lane = 'solo'
+UNION ALL SELECT seq FROM runs WHERE lane = 'limited';
 
 -- name: running_seqs
 SELECT seq FROM runs WHERE status = 'running';

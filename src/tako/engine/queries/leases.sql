@@ -2,7 +2,7 @@
 -- What a worker holds, whatever the leases in memory say.
 SELECT seq, id, workflow, status, lane, key, epoch, worker_id, release, attempt, attempt_open, attempt_ms, failures,
        retries, crashes, lifetime_crashes, suspect_ms, claimed_ms, generation, parked_epoch, parent, reason,
-       acknowledged
+       acknowledged, concurrency_key, rate_key
   FROM runs WHERE status = 'running' AND worker_id = :worker_id ORDER BY seq;
 
 -- name: workers_with_runs

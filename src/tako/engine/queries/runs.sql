@@ -1,9 +1,9 @@
 -- name: insert_run
 -- Asking for the same id again is not an error: the row that is there stays as it is. By position, as an exception:
--- this is run a hundred thousand times a second, and finding twelve names takes a third of the time of inserting.
+-- this is run a hundred thousand times a second, and finding fourteen names takes a third of the time of inserting.
 INSERT INTO runs (seq, id, workflow, lane, priority, run_at_ms, key, retries, created_ms, expires_at_ms,
-                  scheduled_for_ms, parent, status)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 'pending')
+                  scheduled_for_ms, parent, concurrency_key, rate_key, status)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 'pending')
 ON CONFLICT (id) DO NOTHING;
 
 -- name: insert_payload
@@ -22,21 +22,21 @@ SELECT id FROM runs WHERE workflow = :workflow AND key = :key AND ended_ms IS NU
 -- What a worker's write is judged by, and what the rules need to know of a run.
 SELECT seq, id, workflow, status, lane, key, epoch, worker_id, release, attempt, attempt_open, attempt_ms, failures,
        retries, crashes, lifetime_crashes, suspect_ms, claimed_ms, generation, parked_epoch, parent, reason,
-       acknowledged
+       acknowledged, concurrency_key, rate_key
   FROM runs WHERE id = :id;
 
 -- name: run_by_seq
 -- The same, for another table's reference.
 SELECT seq, id, workflow, status, lane, key, epoch, worker_id, release, attempt, attempt_open, attempt_ms, failures,
        retries, crashes, lifetime_crashes, suspect_ms, claimed_ms, generation, parked_epoch, parent, reason,
-       acknowledged
+       acknowledged, concurrency_key, rate_key
   FROM runs WHERE seq = :seq;
 
 -- name: ready_heads
 -- The first in line of one workflow. The lane says that they are due: `promote_run` moved them when their time came,
 -- so the walk along the index ends after :limit rows, however many wait and whatever they wait for.
 SELECT seq, id, workflow, priority, run_at_ms, key, epoch, attempt, attempt_open, retries, generation, created_ms,
-       expires_at_ms, scheduled_for_ms
+       expires_at_ms, scheduled_for_ms, rate_key
   FROM runs
  WHERE lane = 'ready' AND workflow = :workflow
  ORDER BY priority DESC, run_at_ms, seq
@@ -45,7 +45,7 @@ SELECT seq, id, workflow, priority, run_at_ms, key, epoch, attempt, attempt_open
 -- name: solo_heads
 -- The same for suspects. A statement of its own, because a partial index is used only if its condition is written out.
 SELECT seq, id, workflow, priority, run_at_ms, key, epoch, attempt, attempt_open, retries, generation, created_ms,
-       expires_at_ms, scheduled_for_ms
+       expires_at_ms, scheduled_for_ms, rate_key
   FROM runs
  WHERE lane = 'solo' AND workflow = :workflow
  ORDER BY priority DESC, run_at_ms, seq
@@ -68,13 +68,13 @@ UPDATE runs
 
 -- name: due_runs
 -- Read along the index of the lane, the longest due first.
-SELECT seq, id, workflow, parked, generation, attempt, epoch, crashes
+SELECT seq, id, workflow, parked, generation, attempt, epoch, crashes, concurrency_key, rate_key
   FROM runs WHERE lane = 'later' AND run_at_ms <= :now_ms
  ORDER BY run_at_ms LIMIT :limit;
 
 -- name: promote_run
 -- `run_at_ms` stays: it is the run's place among those that are in line.
-UPDATE runs SET lane = 'ready', parked = NULL WHERE seq = :seq AND lane = 'later';
+UPDATE runs SET lane = :lane, parked = NULL WHERE seq = :seq AND lane = 'later';
 
 -- name: expired_runs
 -- Only before the first claim: what has begun is finished.
@@ -83,11 +83,13 @@ SELECT id FROM runs
  ORDER BY expires_at_ms LIMIT :limit;
 
 -- name: next_due
--- The first entry of two indexes.
+-- The first entry of three indexes.
 SELECT min(due_ms) AS due_ms FROM (
   SELECT min(run_at_ms) AS due_ms FROM runs WHERE lane = 'later'
   UNION ALL
   SELECT min(expires_at_ms) FROM runs WHERE expires_at_ms IS NOT NULL AND epoch = 0 AND ended_ms IS NULL
+  UNION ALL
+  SELECT min(free_at_ms) FROM cooling
 );
 
 -- name: succeed_run
@@ -96,7 +98,7 @@ UPDATE runs
    SET status = 'succeeded', ended_ms = :now_ms, attempt_open = 0, crashes = 0, suspect_ms = NULL, reason = NULL,
        warnings = coalesce(:warnings, warnings)
  WHERE id = :id AND status = 'running' AND epoch = coalesce(:epoch, epoch) AND worker_id = :worker_id
-RETURNING seq, id, workflow, epoch, attempt, attempt_ms, worker_id, release, parent;
+RETURNING seq, id, workflow, epoch, attempt, attempt_ms, worker_id, release, parent, concurrency_key;
 
 -- name: fail_run
 -- Back to pending for the next attempt. It ran to its end without killing its worker: no longer a suspect.
@@ -128,13 +130,13 @@ UPDATE runs
 
 -- name: wake_run
 -- What it waited for is there.
-UPDATE runs SET lane = 'ready', parked = NULL, run_at_ms = :now_ms
+UPDATE runs SET lane = :lane, parked = NULL, run_at_ms = :now_ms
  WHERE seq = :seq AND status = 'pending' AND lane = 'later';
 
 -- name: retry_run
 -- An operator's: everything that counted towards the end counts from zero; the epoch goes on, it never repeats.
 UPDATE runs
-   SET status = 'pending', lane = 'ready', run_at_ms = :now_ms, ended_ms = NULL, reason = NULL, acknowledged = 0,
+   SET status = 'pending', lane = :lane, run_at_ms = :now_ms, ended_ms = NULL, reason = NULL, acknowledged = 0,
        failures = 0, crashes = 0, lifetime_crashes = 0, expires_at_ms = NULL, generation = :generation
  WHERE seq = :seq AND ended_ms IS NOT NULL;
 
