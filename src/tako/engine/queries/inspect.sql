@@ -7,7 +7,7 @@ SELECT r.seq, r.id, r.workflow, r.status, r.parked, r.lane, r.attempt, r.retries
  WHERE r.id = :id;
 
 -- name: list_runs
--- From the newest on, until the page is full. A filter that is NULL lets everything through; `held` '' means by nothing.
+-- From the newest on, until the page is full. A filter that is NULL lets all through; `held` '' means by nothing.
 -- Filters that match little are given to list_runs_among instead, where there is an index.
 SELECT r.seq, r.id, r.workflow, r.status, r.parked, r.lane, r.attempt, r.retries, r.created_ms, r.run_at_ms,
        r.started_ms, r.ended_ms, r.key, r.priority, r.scheduled_for_ms, r.reason, r.warnings, r.acknowledged,
