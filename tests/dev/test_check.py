@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.support.dev import runtime_folder, write
 
 from tako.config import load
 from tako.dev import check
-from tests.support.dev import runtime_folder, write
 
 APP = "from fastapi import FastAPI\n\napp = FastAPI()\n"
 GREET = "from tako import Context, workflow\n\n\n@workflow\ndef greet(ctx: Context, name: str) -> None: ...\n"
