@@ -58,7 +58,7 @@ def scanner(
             object_pairs_hook=object_pairs_hook, parse_constant=parse_constant, parse_float=parse_float
         )
         return decoder.scan_once  # type: ignore[attr-defined, no-any-return]
-    found: Scan = make_scanner(_Rules(object_pairs_hook, parse_constant, parse_float))
+    found: Scan = make_scanner(_Rules(object_pairs_hook, parse_constant, parse_float))  # type: ignore[arg-type]
     return found
 
 
