@@ -257,7 +257,7 @@ class WorkerProcess:
         output = os.open(self.spool, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
         self.pid = os.posix_spawn(
             sys.executable,
-            [sys.executable, "-m", "tako.worker"],
+            [sys.executable, "-c", "from tako.worker.__main__ import serve; serve()"],
             variables,
             file_actions=[
                 (os.POSIX_SPAWN_DUP2, reader, 3),

@@ -7,11 +7,11 @@ them, both by one atomic operation: `end` says why no further step may start, an
 
 from __future__ import annotations
 
-import json
 import time
 from _thread import allocate_lock, get_ident
 
 from tako import errors
+from tako.protocol import json_text
 from tako.worker import values
 from tako.worker.connection import KEPT
 
@@ -290,16 +290,17 @@ class Attempt:
     def save_message(self, name: str, text: str, started_ms: int) -> str:
         """Save a step's result. Written by hand, as `succeeded_message`: they are most of what a worker says."""
         return (
-            f'"command":"save_step",{self._who()},"step_name":{_quote(name)},"result_json":{_quote(text)},'
+            f'"command":"save_step",{self._who()},"step_name":{json_text.encode(name)},"result_json":{json_text.encode(text)},'
             f'"started_ms":{started_ms},"attempt":{self.attempt}'
         )
 
     def succeeded_message(self, text: str) -> str:
         """End the run with this result."""
-        return f'"command":"finish",{self._who()},"outcome":"succeeded","result_json":{_quote(text)}'
+        return f'"command":"finish",{self._who()},"outcome":"succeeded","result_json":{json_text.encode(text)}'
 
     def _who(self) -> str:
-        return f'"worker_id":{_quote(self.bench.worker_id)},"id":{_quote(self.run_id)},"epoch":{self.epoch}'
+        quote = json_text.encode
+        return f'"worker_id":{quote(self.bench.worker_id)},"id":{quote(self.run_id)},"epoch":{self.epoch}'
 
     def refused(self, error: errors.TakoError) -> BaseException:
         """What the handler meets when the engine refuses a write about this run."""
@@ -317,8 +318,6 @@ class Attempt:
         """Log a line that carries the run."""
         self.bench.log(level, message, run_id=self.run_id, workflow=self.workflow.name, **fields)
 
-
-_quote = json.encoder.encode_basestring  # a JSON text inside JSON: one pass in C
 
 _GONE = frozenset(
     (errors.LeaseLost.code, errors.RunNotFound.code, errors.RunCancelled.code, errors.RunFinished.code, "illegal_move")

@@ -9,6 +9,7 @@ started and no socket opened.
 from __future__ import annotations
 
 import faulthandler
+import gc
 import os
 import sys
 
@@ -69,11 +70,15 @@ def prepare() -> Boot:
     boot = Boot()
     # First of all, so that whatever hangs from here on is told with its line before the supervisor kills us.
     faulthandler.dump_traceback_later(0.9 * boot.boot_timeout_s)
+    # What is imported stays: collecting in between finds nothing, and later collections need not look at it.
+    gc.disable()
     _enter_root()
     _name_process(boot.group)
     _read_envelope(boot)
     _import_files(boot.files)
     _declare(boot)
+    gc.freeze()
+    gc.enable()
     return boot
 
 

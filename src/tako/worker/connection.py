@@ -10,14 +10,13 @@ runs are in flight here. The engine answers a repeated write with its first outc
 
 from __future__ import annotations
 
-import json
 import time
 from _socket import AF_UNIX, SOCK_STREAM, socket  # `socket` wraps it in enums and selectors, 3 ms of a cold start
 from _thread import allocate_lock
 from itertools import count
 
 from tako import errors
-from tako.protocol import PROTOCOL_VERSION, framing
+from tako.protocol import PROTOCOL_VERSION, framing, json_text
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -41,7 +40,6 @@ ONCE = 0  # lost with the connection; the asker is told
 KEPT = 1  # sent again until acknowledged, unless its run is no longer ours
 FINAL = 2  # sent again until acknowledged, whatever `hello` says of its run: the engine knows how it ended
 
-_decode = json.JSONDecoder().raw_decode
 LOST: Message = {"status": "error", "code": "connection_lost", "message": "the connection to the engine was lost"}
 
 
@@ -146,7 +144,7 @@ class Connection:
                 if not data:
                     raise ConnectionResetError("the engine closed the connection during HELLO")
                 lines = framer.lines(data)
-            reply = _decode(str(lines[0], "utf-8"))[0]
+            reply = json_text.scan(str(lines[0], "utf-8"), 0)[0]
             if reply["status"] != "ok":
                 raise errors.from_reply(reply)
         except BaseException:
@@ -156,7 +154,7 @@ class Connection:
         self._framer = framer
         self._take_up(connection, stale=reply["data"].get("stale", ()))
         for line in lines[1:]:
-            self._hand_out(_decode(str(line, "utf-8"))[0])
+            self._hand_out(json_text.scan(str(line, "utf-8"), 0)[0])
         found: HelloData = reply["data"]
         return found
 
@@ -290,7 +288,7 @@ class Connection:
             if not data:
                 return
             for line in self._framer.lines(data):
-                self._hand_out(_decode(str(line, "utf-8"))[0])
+                self._hand_out(json_text.scan(str(line, "utf-8"), 0)[0])
             self._after_batch()
             waiting = self._when_answered
             if waiting is not None and waiting.locked() and not self._has_kept():

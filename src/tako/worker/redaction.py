@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from tako.protocol import json_text
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -43,12 +45,10 @@ _replace: Callable[[str], str] | None = None
 
 
 def _forms(value: str) -> list[str]:
-    import json
-
     # A value of several lines (a PEM key) is looked for line by line as well: a traceback shows single lines.
     wholes = [value, *(line.strip() for line in value.splitlines())]
     found = []
     for whole in wholes:
         if len(whole) >= _MIN_SECRET_CHARS:
-            found += [whole, json.dumps(whole)[1:-1], json.dumps(whole, ensure_ascii=False)[1:-1], repr(whole)[1:-1]]
+            found += [whole, json_text.encode_ascii(whole)[1:-1], json_text.encode(whole)[1:-1], repr(whole)[1:-1]]
     return found

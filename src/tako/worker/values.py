@@ -7,6 +7,7 @@ cannot be stored is an error now, with its path, not after a crash (loud.md 20).
 from __future__ import annotations
 
 from tako import errors
+from tako.protocol import json_text
 from tako.sdk import payload
 from tako.sdk.codecs import ANY
 
@@ -63,13 +64,21 @@ def read_back(name: str, text: str, kind: Codec) -> Any:
     try:
         return payload.decode(kind, text, what="result")
     except errors.PayloadError as error:
-        if "stored text is not JSON" in error.message:
+        if not _is_json(text):
             raise errors.StepResultError(f"step {name!r}: stored result unreadable ({error.message})") from None
         raise errors.StepResultError(
             f"step {name!r}: the saved result no longer reads back as its type: {error.message}",
             cure="Let the new type read the old values, or give the step a new name.",
             detail=error.detail,
         ) from None
+
+
+def _is_json(text: str) -> bool:
+    try:
+        json_text.decode(text)
+    except (ValueError, RecursionError):
+        return False
+    return True
 
 
 def arguments(workflow: Workflow[Any, Any], text: str) -> dict[str, Any]:
