@@ -9,6 +9,7 @@ import asyncio
 import os
 import re
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 
 import uvloop
@@ -35,6 +36,7 @@ from tako.vault import file as vault
 
 # Files that decide how processes are started, besides the code itself.
 SETTINGS = ("tako.toml", ".env")
+KILL_PATIENCE_S = 1.0
 
 
 def run(folder: Path, options: DevOptions) -> int:
@@ -144,9 +146,15 @@ class Dev:
 
     def _kill(self) -> None:
         """The second Ctrl-C: every process of ours, now. What was acknowledged is in the store."""
-        self.host.groups.kill()
         if self.web is not None:
             self.web.kill()
+        self._killing = asyncio.get_running_loop().create_task(self._kill_workers())
+
+    async def _kill_workers(self) -> None:
+        """Their death is our doing, so it is not counted against the runs that they held (L4)."""
+        with suppress(TakoError, TimeoutError):
+            async with asyncio.timeout(KILL_PATIENCE_S):
+                await self.host.groups.kill()
         self.session.close()
         os._exit(130)
 

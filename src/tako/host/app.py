@@ -19,6 +19,7 @@ from tako.cron.ticker import Ticked, Ticker
 from tako.engine import runs
 from tako.engine.dispatcher import Dispatcher
 from tako.engine.events import Ended, Event
+from tako.engine.upkeep import Upkeep
 from tako.engine.writer import Writer
 from tako.errors import StoreUnavailable, TakoError, Unauthorized, VersionMismatch
 from tako.host import lock, recovery, rescue
@@ -27,6 +28,7 @@ from tako.host.code import Code
 from tako.host.groups import Groups
 from tako.host.handlers import WORKER_COMMANDS, commands
 from tako.host.holding import Holding
+from tako.host.logbridge import LogBridge
 from tako.host.places import Places, make, places_of
 from tako.host.registry import Registry
 from tako.host.streams import Streams
@@ -111,6 +113,14 @@ class AppHost:
         loop = asyncio.get_running_loop()
         self.writer = Writer(self.store, on_commit=self._on_commit, on_fatal=self._fatal, loop=loop)
         self.dispatcher = Dispatcher(self.writer, clock=self.clock, on_ready=self._on_ready)
+        self._log_bridge = LogBridge(self.say, loop=loop)
+        self._log_bridge.open()
+        self.upkeep = Upkeep(
+            self.writer,
+            clock=self.clock,
+            retention_ms=round(self.config.retention_s * 1000),
+            of_workflow=self.registry.retention_ms,
+        )
         self.ticker = Ticker(self.writer, clock=self.clock, on_ticked=self._ticked)
         self.holding = Holding(self)
         self.groups = Groups(self)
@@ -139,6 +149,7 @@ class AppHost:
         self.groups.start()
         self.dispatcher.start()
         self.ticker.start()
+        self.upkeep.start()
 
     async def stop(self) -> None:
         """Drain the workers, hand back what they did not finish, close the store. Twice is harmless."""
@@ -147,6 +158,7 @@ class AppHost:
         self.admission.closed = "workflow runtime is draining"
         await self.groups.stop()
         self.holding.stop()
+        await self.upkeep.stop()
         await self.ticker.stop()
         await self.dispatcher.stop()
         await self.streams.stop()
@@ -154,6 +166,7 @@ class AppHost:
         await self.server.stop()
         await self.writer.stop()
         self.store.close()
+        self._log_bridge.close()
         self._lock.release()
 
     def _engine_json(self) -> dict[str, object]:

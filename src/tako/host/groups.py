@@ -35,7 +35,6 @@ class Groups:
         self._host = host
         self._permits = BootPermits(os.cpu_count() or 1)
         self._tasks: set[asyncio.Task[Any]] = set()
-        self._printed: dict[str, int] = {}  # by group: the process that printed last
         self.pools: dict[str, WorkerPool] = {}
 
     def start(self) -> None:
@@ -54,13 +53,15 @@ class Groups:
         for pool in self.pools.values():
             pool.new_code(self.config_of(pool.group))
 
-    def kill(self) -> None:
-        """SIGKILL to every worker, without waiting."""
-        for pool in self.pools.values():
-            for worker in pool.snapshot()["workers"]:
-                if worker["pid"]:
-                    with suppress(ProcessLookupError, PermissionError):
-                        os.killpg(worker["pid"], signal.SIGKILL)
+    async def kill(self) -> None:
+        """SIGKILL to every worker; what they held is handed back uncounted. For an engine that ends now."""
+        workers = [worker for pool in self.pools.values() for worker in pool.snapshot()["workers"]]
+        for worker in workers:
+            if worker["pid"]:
+                with suppress(ProcessLookupError, PermissionError):
+                    os.killpg(worker["pid"], signal.SIGKILL)
+        for worker in workers:
+            await self._host.holding.reclaim(worker["id"], counted=False, death=None)
 
     async def stop(self) -> None:
         """Drain all groups at once."""
@@ -223,7 +224,6 @@ class Groups:
 
     def output(self, group: str, worker_id: str, pid: int, line: str) -> None:
         """A worker has printed a line."""
-        self._printed[group] = pid
         self._host.hub.publish(
             lines.parse(line, now_ms=self._host.clock.now_ms(), scope="worker", group=group, pid=pid)
         )
@@ -236,7 +236,7 @@ class Groups:
         """A supervisor's line. What a dead worker printed was logged line by line; the line of its death says whose."""
         if fields.pop("stderr_tail", None) is not None:
             fields.pop("traceback_tail", None)
-            fields.update(crash=True, pid=self._printed.get(fields["group"], 0))
+            fields["crash"] = True
         self._host.say(level, message, **fields)
 
     def _later(self, rule: Any, **arguments: Any) -> None:

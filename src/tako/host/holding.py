@@ -175,6 +175,10 @@ class Holding:
 
     def heartbeat(self, worker_id: str, held: Iterable[tuple[str, int]]) -> list[dict[str, str]]:
         """Renew; the runs that this worker holds no more, and why."""
+        pool = self._host.groups.pool_of_worker(worker_id)
+        if pool is not None and pool.is_solo(worker_id):
+            now_ms = self._host.clock.now_ms()
+            self._host.in_background(self._host.writer.do(lease_rules.clear_suspects, now_ms=now_ms))
         stale = []
         for run_id, epoch in held:
             if not self.leases.renew(run_id, epoch, worker_id, LEASE_S):

@@ -67,6 +67,11 @@ class Registry:
         found = {info["name"]: info for info in self._by_name.values()}
         return [found[name] for name in sorted(found)]
 
+    def retention_ms(self) -> dict[str, int]:
+        """Of the workflows that say so themselves: for how long their ended runs are kept."""
+        kept = {name: (info.get("options") or {}).get("retention_ms") for name, info in self._by_name.items()}
+        return {name: ms for name, ms in kept.items() if ms is not None}
+
     def unknown(self, name: str) -> UnknownWorkflow:
         """The refusal of a name that nothing declares, with the nearest ones."""
         known = sorted(self._group_of)
