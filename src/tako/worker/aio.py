@@ -100,7 +100,7 @@ class Loop:
     async def _run(self, attempt: AsyncAttempt) -> None:
         """One run. The task ends with it, and never raises."""
         try:
-            await self._execute(attempt)
+            await run(attempt)
         except Exception as error:  # a bug of ours must not leave the run running for ever: its lease would be renewed
             if attempt.settle():
                 attempt.bench.finish(attempt, execute.failed(attempt, error))
@@ -111,26 +111,28 @@ class Loop:
             self._freed()
             self.flush_soon()
 
-    async def _execute(self, attempt: AsyncAttempt) -> None:
-        if attempt.claimed["steps_next"] is not None:
-            await self.threads.run(attempt.load_all_steps)
-        arguments = execute.begin(attempt)
-        if arguments is None:
-            return
-        result: object = None
-        failure: BaseException | None = None
-        handler = attempt.workflow.fn
-        try:
-            if around_handlers:
-                result = await _inside(around_handlers, handler(attempt.context(), **arguments))
-            else:
-                result = await handler(attempt.context(), **arguments)
-        except BaseException as error:  # CancelledError and Ended are judged by `report` like all else
-            failure = error
-        forgotten = attempt.close_unawaited()
-        if failure is None and forgotten is not None:
-            failure = forgotten
-        execute.report(attempt, result, failure)
+
+async def run(attempt: AsyncAttempt) -> None:
+    """Run an `async def` handler in this task and report how it ended. As `execute.run`."""
+    if attempt.claimed["steps_next"] is not None:
+        await attempt.host.threads.run(attempt.load_all_steps)
+    arguments = execute.begin(attempt)
+    if arguments is None:
+        return
+    result: object = None
+    failure: BaseException | None = None
+    handler = attempt.workflow.fn
+    try:
+        if around_handlers:
+            result = await _inside(around_handlers, handler(attempt.context(), **arguments))
+        else:
+            result = await handler(attempt.context(), **arguments)
+    except BaseException as error:  # CancelledError and Ended are judged by `report` like all else
+        failure = error
+    forgotten = attempt.close_unawaited()
+    if failure is None and forgotten is not None:
+        failure = forgotten
+    execute.report(attempt, result, failure)
 
 
 async def _inside(managers: Sequence[Callable[[], AbstractContextManager[Any]]], handler: Awaitable[Any]) -> Any:

@@ -14,21 +14,40 @@ from tako import errors
 from tako.sdk.context import AsyncContext
 from tako.sdk.startup import around_steps
 from tako.worker import tracebacks, values
-from tako.worker.attempt import FINISHED, NEVER, PARKED, Attempt, Running, now_ms
+from tako.worker.attempt import FINISHED, NEVER, PARKED, Attempt, Running
 from tako.worker.connection import KEPT, TooLarge, data_of
-from tako.worker.steps import SHORT_SLEEP_MS
 from tako.worker.tries import Failure, gathered, next_try_ms
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterable
-    from typing import Any
+    from typing import Any, Protocol
 
     from tako.protocol.messages import ClaimedRun
     from tako.sdk.runner import StepOptions
     from tako.sdk.workflow import Workflow
-    from tako.worker.aio import Loop
     from tako.worker.attempt import Bench
+
+    class Threads(Protocol):
+        """Where sync step functions run."""
+
+        async def run(self, fn: Callable[[], Any]) -> Any:
+            """Call `fn` there."""
+
+    class Host(Protocol):
+        """What an async attempt needs of the loop that it runs in: `aio.Loop`, or that of `tako.testing`."""
+
+        loop: asyncio.AbstractEventLoop
+
+        @property
+        def threads(self) -> Threads:
+            """Where sync step functions run."""
+
+        def reply(self, future: asyncio.Future[Message], message: Message) -> None:
+            """Give a reply to what waits for it."""
+
+        def flush_soon(self) -> None:
+            """Send what was asked."""
 
     Message = dict[str, Any]
 
@@ -44,7 +63,7 @@ class AsyncAttempt(Attempt):
     is_async = True
     __slots__ = ("_busy", "_calls", "_quiet", "_waits", "host", "task")
 
-    def __init__(self, claimed: ClaimedRun, workflow: Workflow[Any, Any], bench: Bench, host: Loop) -> None:
+    def __init__(self, claimed: ClaimedRun, workflow: Workflow[Any, Any], bench: Bench, host: Host) -> None:
         super().__init__(claimed, workflow, bench)
         self.host = host
         self.task: asyncio.Task[None] | None = None
@@ -104,7 +123,7 @@ class AsyncAttempt(Attempt):
 
     def sleep(self, name: str, duration_ms: int) -> Coroutine[Any, Any, None]:
         """As SyncAttempt.sleep."""
-        return self.sleep_until(name, now_ms() + duration_ms)
+        return self.sleep_until(name, self.now_ms() + duration_ms)
 
     def sleep_until(self, name: str, when_ms: int) -> Coroutine[Any, Any, None]:
         """As SyncAttempt.sleep_until."""
@@ -148,10 +167,10 @@ class AsyncAttempt(Attempt):
             return values.read_back(name, text, kind)
         if self.left:
             await self._judge_order(name)
-        started_ms = now_ms()
+        started_ms = self.now_ms()
         self._busy += 1
         try:
-            value = await self._call(name, fn, args, options)
+            value = await self.execute_step(name, fn, args, options)
             text, value = values.stored(name, value, kind)
             await self._save(name, text, started_ms)
         finally:
@@ -165,7 +184,8 @@ class AsyncAttempt(Attempt):
         await asyncio.sleep(0)
         self.judge_order(name)
 
-    async def _call(self, name: str, fn: Callable[..., Any], args: tuple[Any, ...], options: StepOptions) -> Any:
+    async def execute_step(self, name: str, fn: Callable[..., Any], args: tuple[Any, ...], options: StepOptions) -> Any:
+        """As SyncAttempt.execute_step."""
         tries = 0
         is_async = values.is_async(fn)
         while True:
@@ -185,7 +205,7 @@ class AsyncAttempt(Attempt):
                 running.is_done = running.is_done or is_async
                 del self.running[name]
                 _in_step.reset(inside)
-            await asyncio.sleep(delay_ms / 1000)
+            await self.pause(delay_ms / 1000)
 
     async def _timed(self, running: Running, awaitable: Any) -> Any:
         """Await a step; the director cancels it at its deadline, through `expire`."""
@@ -282,14 +302,15 @@ class AsyncAttempt(Attempt):
         self._refuse_inside_of_a_step(name)
         if self.left:
             await self._judge_order(name)
-        started_ms = now_ms()
-        if due_ms is not None and due_ms - started_ms > SHORT_SLEEP_MS:
+        started_ms = self.now_ms()
+        if due_ms is not None and due_ms - started_ms > self.short_sleep_ms:
             await self._park(name, due_ms, {"wake_at_ms": due_ms})
             return
-        await self._pause(((due_ms or 0) - started_ms) / 1000)
+        await self.pause(((due_ms or 0) - started_ms) / 1000)
         await self._save(name, "null", started_ms)
 
-    async def _pause(self, seconds: float) -> None:
+    async def pause(self, seconds: float) -> None:
+        """As SyncAttempt.pause."""
         # The clock of the run's timeout stands still meanwhile; two branches that sleep at once stop it once.
         paused, deadline = time.monotonic(), self.deadline
         self.deadline = None
@@ -306,7 +327,7 @@ class AsyncAttempt(Attempt):
     ) -> Any:
         self.unawaited.pop(token, None)
         name = self.name_of_wait(event)
-        due_ms = self.remembered(name, None if timeout_ms is None else now_ms() + timeout_ms)
+        due_ms = self.remembered(name, None if timeout_ms is None else self.now_ms() + timeout_ms)
         text = self.visit(name)
         if text is None:
             self._refuse_inside_of_a_step(name)
@@ -347,7 +368,7 @@ class AsyncAttempt(Attempt):
         """Save when a wait of another branch is due: when the run goes on, it must not begin anew."""
         marker = f"{name} until"
         if name != unless and due_ms is not None and marker not in self.saved:
-            await self._save(marker, str(due_ms), now_ms())
+            await self._save(marker, str(due_ms), self.now_ms())
             self.saved[marker] = str(due_ms)
 
     def _refuse_inside_of_a_step(self, name: str) -> None:

@@ -23,16 +23,32 @@ if TYPE_CHECKING:
 
     from tako.protocol.messages import ClaimedRun
     from tako.sdk.workflow import Workflow
-    from tako.worker.connection import Connection
 
     Message = dict[str, Any]
+
+    class Channel(Protocol):
+        """What an attempt asks the engine through: a `Connection`."""
+
+        def ask(
+            self, body: Message | str, on_reply: Callable[[Message], None], *, keep: int = ..., run_id: str = ...
+        ) -> None:
+            """Put a request into the outbox."""
+
+        def flush(self) -> None:
+            """Send what is in the outbox."""
+
+        def call(self, body: Message | str, *, keep: int = ..., run_id: str = ...) -> Any:
+            """Ask, and wait for the reply's data."""
 
     class Bench(Protocol):
         """What an attempt needs of the worker that it runs in."""
 
         worker_id: str
         release: str
-        connection: Connection
+
+        @property
+        def connection(self) -> Channel:
+            """To the engine."""
 
         def log(self, level: str, message: str, **fields: object) -> None:
             """One line on stderr."""
@@ -60,6 +76,8 @@ FINISHED = "finished"
 
 # A step that runs longer is warned of, with its stack, long before its timeout.
 SLOW_STEP_S = 300.0
+# A shorter sleep keeps its thread: to park and be claimed again costs two transactions.
+SHORT_SLEEP_MS = 3_000
 NEVER = float("inf")
 
 
@@ -101,6 +119,7 @@ class Attempt:
     """What both kinds of handlers have in common."""
 
     is_async = False
+    short_sleep_ms = SHORT_SLEEP_MS
     __slots__ = (
         "attempt", "bench", "claimed", "deadline", "ended", "epoch", "failed_steps", "is_done", "is_settled", "key",
         "left", "run_id", "running", "saved", "scheduled_for_ms", "signals", "thread_id", "unawaited", "visited",
@@ -165,6 +184,10 @@ class Attempt:
     def expire(self, running: Running) -> None:
         """A step has reached its timeout: its caller meets TimeoutError. In the loop."""
         raise NotImplementedError
+
+    def now_ms(self) -> int:
+        """Unix time in milliseconds; in `tako.testing` its fake clock's."""
+        return time.time_ns() // 1_000_000
 
     def check(self) -> None:
         """Raise Ended when the handler must not go on."""
@@ -374,8 +397,3 @@ def _names(steps: list[str]) -> str:
 def seconds(ms: int) -> str:
     """`90s`, `0.5s`: a duration for people."""
     return f"{ms / 1000:g}s"
-
-
-def now_ms() -> int:
-    """Unix time in milliseconds."""
-    return time.time_ns() // 1_000_000

@@ -13,7 +13,7 @@ from tako import errors
 from tako.sdk.context import Context
 from tako.sdk.startup import around_steps
 from tako.worker import values
-from tako.worker.attempt import Attempt, Ended, now_ms
+from tako.worker.attempt import Attempt, Ended
 from tako.worker.connection import KEPT, TooLarge
 from tako.worker.tries import Failure, gathered, next_try_ms
 
@@ -24,9 +24,6 @@ if TYPE_CHECKING:
     from typing import Any
 
     from tako.sdk.runner import StepOptions
-
-# A shorter sleep keeps its thread: to park and be claimed again costs two transactions.
-SHORT_SLEEP_MS = 3_000
 
 
 class SyncAttempt(Attempt):
@@ -66,8 +63,8 @@ class SyncAttempt(Attempt):
             return values.read_back(name, text, kind)
         if self.left:
             self.judge_order(name)
-        started_ms = now_ms()
-        value = self._call(name, fn, args, options)
+        started_ms = self.now_ms()
+        value = self.execute_step(name, fn, args, options)
         text, value = values.stored(name, value, kind)
         self._save(name, text, started_ms)
         return value
@@ -107,7 +104,7 @@ class SyncAttempt(Attempt):
 
     def sleep(self, name: str, duration_ms: int) -> None:
         """Go on after a while; longer sleeps give the worker free."""
-        self._sleep_until(name, now_ms() + duration_ms)
+        self._sleep_until(name, self.now_ms() + duration_ms)
 
     def sleep_until(self, name: str, when_ms: int) -> None:
         """Go on at a time."""
@@ -119,8 +116,8 @@ class SyncAttempt(Attempt):
         self._refuse_inside_of_a_step(name)
         if self.left:
             self.judge_order(name)
-        started_ms = now_ms()
-        if when_ms - started_ms > SHORT_SLEEP_MS:
+        started_ms = self.now_ms()
+        if when_ms - started_ms > self.short_sleep_ms:
             self._park(name, wake_at_ms=when_ms)
             return
         self.pause((when_ms - started_ms) / 1000)
@@ -134,7 +131,7 @@ class SyncAttempt(Attempt):
             self._refuse_inside_of_a_step(name)
             if self.left:
                 self.judge_order(name)
-            timeout_at_ms = None if timeout_ms is None else now_ms() + timeout_ms
+            timeout_at_ms = None if timeout_ms is None else self.now_ms() + timeout_ms
             text = self._park(name, event_name=event, timeout_at_ms=timeout_at_ms)
         return received(values.signal_text(text))
 
@@ -166,7 +163,8 @@ class SyncAttempt(Attempt):
                 cure="Sleep and wait in the handler, between steps.",
             )
 
-    def _call(self, name: str, fn: Callable[..., Any], args: tuple[Any, ...], options: StepOptions) -> Any:
+    def execute_step(self, name: str, fn: Callable[..., Any], args: tuple[Any, ...], options: StepOptions) -> Any:
+        """Call a step's function, again as its retries say; what it returned."""
         tries = 0
         while True:
             self.started(name, options.timeout_ms(self)).enter_thread()
