@@ -10,7 +10,7 @@ import pytest
 
 from tako.engine import runs, schema, sql, store
 from tako.engine.store import Store
-from tako.errors import StoreDamaged, TakoError, VersionMismatch
+from tako.errors import StoreDamaged, StoreUnavailable, TakoError, VersionMismatch
 
 
 @pytest.fixture
@@ -125,6 +125,35 @@ def test_a_damaged_file_is_refused_by_name_and_never_replaced(path: Path, where:
 
     assert raised.value.cure
     assert path.read_bytes() == bytes(content)
+
+
+@pytest.mark.parametrize("content", ["nothing", "a header"])
+def test_a_start_that_was_cut_short_is_simply_repeated(tmp_path: Path, content: str) -> None:
+    path = tmp_path / "runs.db"
+    path.touch()
+    if content == "a header":
+        with sqlite3.connect(path) as connection:
+            connection.execute("PRAGMA journal_mode = WAL")
+        connection.close()
+        assert path.stat().st_size > 0
+
+    opened = Store.open(path)
+
+    assert opened.connection.execute("PRAGMA user_version").fetchone()[0] == schema.CURRENT
+    opened.close()
+
+
+def test_a_file_that_another_process_holds_is_not_damaged(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(store, "BUSY_TIMEOUT_MS", 20)
+    other = sqlite3.connect(path, isolation_level=None)
+    other.execute("PRAGMA locking_mode = EXCLUSIVE")
+    other.execute("BEGIN EXCLUSIVE")
+
+    with pytest.raises(StoreUnavailable) as raised:
+        Store.open(path)
+
+    assert raised.value.detail["reason"] == "DB_LOCKED"
+    other.close()
 
 
 def test_a_sqlite_that_is_too_old_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

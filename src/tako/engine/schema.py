@@ -27,6 +27,8 @@ def prepare(connection: sqlite3.Connection, *, path: Path) -> None:
         return
     version = _pragma(connection, "user_version")
     if _pragma(connection, "application_id") != APPLICATION_ID:
+        if _is_empty(connection):
+            return  # a start that was cut short: the schema is one transaction, so it is there as a whole or not at all
         raise StoreDamaged(f"{path} is not a store of Tako.", cure="Move it away; a new one will be made.")
     if version > CURRENT:
         raise VersionMismatch(
@@ -42,6 +44,12 @@ def prepare(connection: sqlite3.Connection, *, path: Path) -> None:
                 cure="Restore it from a backup (`tako backup` makes them), or move it away to begin anew.",
                 detail={"problems": problems[:20]},
             )
+
+
+def _is_empty(connection: sqlite3.Connection) -> bool:
+    """Whether nobody has made anything in the file yet."""
+    tables = [row[1] for row in connection.execute("PRAGMA table_list")]
+    return all(name.startswith("sqlite_") for name in tables)
 
 
 def check(connection: sqlite3.Connection) -> list[str]:

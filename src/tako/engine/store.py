@@ -13,10 +13,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from tako.engine import options, schema, sql
+from tako.engine import faults, options, schema, sql
 from tako.engine.events import Event, Ready
 from tako.engine.options import Options
-from tako.errors import StoreDamaged, TakoError
+from tako.errors import TakoError
 
 Durability = Literal["full", "process"]
 
@@ -87,6 +87,7 @@ class Store(Reader):
         Raises:
             StoreDamaged: it is damaged or not a store of ours. Nothing was changed.
             VersionMismatch: a newer engine wrote it.
+            StoreUnavailable: the disk is full, or another process holds the file.
         """
         if sqlite3.sqlite_version_info < _OLDEST_SQLITE:
             raise TakoError(
@@ -103,13 +104,12 @@ class Store(Reader):
             store._configure()
             schema.migrate(connection, path=path)
             store._load()
-        except sqlite3.DatabaseError as error:
+        except sqlite3.Error as error:
+            known = faults.explain(error, path=path)
             connection.close()
-            if isinstance(error, sqlite3.OperationalError):
+            if known is None:
                 raise
-            raise StoreDamaged(
-                f"{path} is damaged: {error}.", cure="Restore it from a backup, or move it away to begin anew."
-            ) from error
+            raise known from error
         except BaseException:
             connection.close()
             raise
