@@ -25,7 +25,7 @@ T = TypeVar("T")
 _MAX_BATCH = 512
 # The log is copied into the file when nobody has written for so long, or when it has grown by about so many pages.
 _IDLE_S = 1.0
-_CHECKPOINT_PAGES = 6_000
+_CHECKPOINT_PAGES = 4_000
 _PAGES_A_COMMIT, _PAGES_A_CHANGE, _PAGE_BYTES = 6.0, 0.25, 4096
 
 
