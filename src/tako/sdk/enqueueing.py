@@ -1,8 +1,6 @@
 """What an enqueue may say besides the arguments: `using(...)`, checked once, turned into the fields of a NewRun."""
 
-from time import time_ns
-
-from tako.sdk import options
+from tako.sdk import options, runtime
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -66,7 +64,7 @@ class Using:
         """Put the options into a NewRun."""
         run.update(self.fields)
         if self.expires_ms is not None:
-            run["expires_at_ms"] = time_ns() // 1_000_000 + self.expires_ms
+            run["expires_at_ms"] = runtime.now_ms() + self.expires_ms
 
 
 def _delay(found: Using, value: "Any") -> None:

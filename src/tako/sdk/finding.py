@@ -1,6 +1,6 @@
 """Runs found again: by id, by key, or in a list, newest first."""
 
-from tako.sdk import options
+from tako.sdk import options, runtime
 from tako.sdk import workflow as workflows
 from tako.sdk.enqueueing import check_key
 from tako.sdk.handles import Run, aask, ask
@@ -109,9 +109,7 @@ def _time_ms(value: "Any", *, what: str) -> int | None:
         return None
     if hasattr(value, "utcoffset"):
         return options.instant_ms(value, what=what)
-    from time import time_ns
-
-    return time_ns() // 1_000_000 - options.duration_ms(value, what=what)
+    return runtime.now_ms() - options.duration_ms(value, what=what)
 
 
 def find(workflow: "Workflow[Any, R]", key: str) -> "Run[R]":

@@ -5,12 +5,14 @@ What starts a process for user code (`tako.worker`, `tako.web`) reads fd 3 itsel
 """
 
 import os
+from time import time_ns
 
 from tako.errors import NoEngine
 from tako.protocol import env, envelope, json_text
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
     from tako.sdk.engine import Engine
@@ -23,6 +25,9 @@ _environment: env.ProcessEnvironment | None = None
 _token: str | None = None
 _secrets: dict[str, str] | None = None
 _has_looked = False
+_clock: "Callable[[], int] | None" = None
+# What `tako.contrib` puts around the engine of this process, whichever that is.
+_wrappers: "list[Callable[[Engine], Engine]]" = []
 
 
 def engine() -> "Engine":
@@ -42,8 +47,27 @@ def _connect() -> "Engine":
     _look_for_envelope()
     from tako.sdk.engine import RemoteEngine
 
-    _engine = engine = RemoteEngine(found.socket, found.app, _token)
+    _engine = engine = _wrapped(RemoteEngine(found.socket, found.app, _token))
     return engine
+
+
+def wrap(wrapper: "Callable[[Engine], Engine]") -> None:
+    """Put something around the engine of this process, now or when it is found. For `tako.contrib`."""
+    global _engine
+    _wrappers.append(wrapper)
+    if _engine is not None:
+        _engine = wrapper(_engine)
+
+
+def _wrapped(found: "Engine") -> "Engine":
+    for wrapper in _wrappers:
+        found = wrapper(found)
+    return found
+
+
+def now_ms() -> int:
+    """Unix time in milliseconds, by the clock that the engine of this process goes by."""
+    return time_ns() // 1_000_000 if _clock is None else _clock()
 
 
 def environment() -> env.ProcessEnvironment:
@@ -76,18 +100,20 @@ def install(
     *,
     environment: env.ProcessEnvironment | None = None,
     secrets: dict[str, str] | None = None,
+    clock: "Callable[[], int] | None" = None,
 ) -> "tuple[Any, ...]":
-    """Put another engine in place, for `tako.testing` and `tako.contrib`. Returns what `restore` takes back."""
-    global _engine, _environment, _secrets, _has_looked
-    before = (_engine, _environment, _secrets, _has_looked)
-    _engine, _environment, _secrets, _has_looked = new_engine, environment, secrets, True
+    """Put another engine in place, for `tako.testing`. Returns what `restore` takes back."""
+    global _engine, _environment, _secrets, _has_looked, _clock
+    before = (_engine, _environment, _secrets, _has_looked, _clock)
+    _engine = None if new_engine is None else _wrapped(new_engine)
+    _environment, _secrets, _has_looked, _clock = environment, secrets, True, clock
     return before
 
 
 def restore(before: "tuple[Any, ...]") -> None:
     """Undo `install`."""
-    global _engine, _environment, _secrets, _has_looked
-    _engine, _environment, _secrets, _has_looked = before
+    global _engine, _environment, _secrets, _has_looked, _clock
+    _engine, _environment, _secrets, _has_looked, _clock = before
 
 
 def _look_for_envelope() -> None:

@@ -15,9 +15,11 @@ from tako.sdk.startup import around_handlers
 from tako.worker import attempt as attempts
 from tako.worker import tracebacks, values
 from tako.worker.attempt import Ended
+from tako.worker.connection import FINAL, TooLarge
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
     from tako.protocol.messages import Outcome
@@ -35,6 +37,8 @@ NEVER_RETRIED = (
     errors.DefinitionError,
     attempts.ChangedCode,
 )
+
+_MAX_WARNINGS = 100
 
 
 def run(attempt: SyncAttempt) -> None:
@@ -122,6 +126,31 @@ def fatal(error: BaseException, *, reason: str | None = None) -> Message:
     if reason is not None:
         found["reason"] = reason
     return found
+
+
+def tell(attempt: Attempt, outcome: Message, on_reply: Callable[[Message], None]) -> None:
+    """Log how an attempt ended and ask the engine to write it down; the message is kept until it is acknowledged."""
+    message: Message | str
+    if outcome["outcome"] == "succeeded" and not attempt.warnings:
+        message = attempt.succeeded_message(outcome["result_json"])
+    else:
+        message = {**attempt.message("finish"), **outcome, "warnings": attempt.warnings[:_MAX_WARNINGS]}
+    error = outcome.get("error")
+    if error is not None:
+        first_line = error["message"].splitlines()[0] if error["message"] else ""
+        attempt.say("error", f"{error['type']}: {first_line}", traceback=error["traceback"] or None)
+    try:
+        attempt.bench.connection.ask(message, on_reply, keep=FINAL, run_id=attempt.run_id)
+    except TooLarge as large:
+        tell(attempt, _without_what_is_large(outcome, large), on_reply)
+
+
+def _without_what_is_large(outcome: Message, large: TooLarge) -> Message:
+    """An outcome that fits into a frame, and says why it is not the one that was."""
+    if outcome["outcome"] == "succeeded":
+        return fatal(values.too_large("result", large.size))
+    error = {**outcome["error"], "traceback": "", "message": tracebacks.shorten(outcome["error"]["message"], 1_000)}
+    return {**outcome, "error": error}
 
 
 def _is_the_handlers_own_call(error: BaseException) -> bool:

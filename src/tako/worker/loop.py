@@ -18,10 +18,10 @@ from threading import Thread
 
 from tako import errors
 from tako.worker import attempt as attempts
-from tako.worker import boot, execute, logline, tracebacks, values
+from tako.worker import boot, execute, logline
 from tako.worker.attempt import NEVER, Attempt
 from tako.worker.claims import Claims
-from tako.worker.connection import FINAL, LOST, Connection, TooLarge
+from tako.worker.connection import FINAL, LOST, Connection
 from tako.worker.director import Director
 from tako.worker.heart import Heart
 from tako.worker.overdue import Overdue
@@ -44,7 +44,6 @@ DRAINED_EXIT = 0
 RECYCLED_EXIT = 75  # a timed-out thread would not end; an error line on stderr names the run
 # After a drain, what the engine has not acknowledged is offered this much longer.
 _LAST_WORDS_S = 5.0
-_MAX_WARNINGS = 100
 
 
 class Worker:
@@ -213,21 +212,7 @@ class Worker:
 
     def finish(self, attempt: Attempt, outcome: Message) -> None:
         """Tell the engine how an attempt ended. Returns at once: the message is kept until it is acknowledged."""
-        message: Message | str
-        if outcome["outcome"] == "succeeded" and not attempt.warnings:
-            message = attempt.succeeded_message(outcome["result_json"])
-        else:
-            message = {**attempt.message("finish"), **outcome, "warnings": attempt.warnings[:_MAX_WARNINGS]}
-        error = outcome.get("error")
-        if error is not None:
-            first_line = error["message"].splitlines()[0] if error["message"] else ""
-            attempt.say("error", f"{error['type']}: {first_line}", traceback=error["traceback"] or None)
-        try:
-            self.connection.ask(
-                message, lambda reply: self._finished(attempt, reply), keep=FINAL, run_id=attempt.run_id
-            )
-        except TooLarge as large:
-            self.finish(attempt, _without_what_is_large(outcome, large))
+        execute.tell(attempt, outcome, lambda reply: self._finished(attempt, reply))
 
     def _finished(self, attempt: Attempt, reply: Message) -> None:
         if reply["status"] != "ok" and reply is not LOST:
@@ -349,11 +334,3 @@ class Worker:
 
 def _epoch(attempt: Attempt) -> RunEpoch:
     return {"id": attempt.run_id, "epoch": attempt.epoch}
-
-
-def _without_what_is_large(outcome: Message, large: TooLarge) -> Message:
-    """An outcome that fits into a frame, and says why it is not the one that was."""
-    if outcome["outcome"] == "succeeded":
-        return execute.fatal(values.too_large("result", large.size))
-    error = {**outcome["error"], "traceback": "", "message": tracebacks.shorten(outcome["error"]["message"], 1_000)}
-    return {**outcome, "error": error}
