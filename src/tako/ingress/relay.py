@@ -94,12 +94,13 @@ class Relay:
 
     def admit(self, client: Client) -> bool:
         """Whether there is room; who has waited longest without a request gives way."""
-        if len(self.clients) >= self._max_connections:
-            waiting = [each for each in self.clients if each.state is State.HEAD]
-            if not waiting:
-                return False
+        is_full = len(self.clients) >= self._max_connections
+        waiting = [each for each in self.clients if each.state is State.HEAD] if is_full else []
+        if waiting:
             min(waiting, key=lambda each: each.since).abort()
         self.clients.add(client)
+        if is_full and not waiting:
+            return False
         if self._sweep is None:
             self._sweep = asyncio.get_running_loop().call_later(SWEEP_S, self._cut_off)
         return True
@@ -127,7 +128,6 @@ class Client(asyncio.Protocol):
         self.since = self._loop.time()
         self.buffer = bytearray()
         self._scanned = 0
-        self._is_ended = False
         self._forwarded = b""
         self._target: Target | None = None
         self._upstream: Upstream | None = None
@@ -149,7 +149,9 @@ class Client(asyncio.Protocol):
         address = str(peer[0]) if isinstance(peer, tuple) else "127.0.0.1"
         self._forwarded = f"X-Forwarded-For: {address}\r\nX-Forwarded-Proto: http\r\n".encode()
         if not self._relay.admit(self):
-            self._refuse(pages.too_many())
+            self.state = State.CLOSING
+            self.transport.write(pages.too_many().render(as_html=False))
+            self.transport.close()
 
     def data_received(self, data: bytes) -> None:
         if self.state is State.RAW:
@@ -162,9 +164,9 @@ class Client(asyncio.Protocol):
             self._advance()
 
     def eof_received(self) -> bool:
-        # A client may say that it has nothing more to ask and still read the answer.
-        self._is_ended = True
-        return self.state in (State.ANSWER, State.CLOSING) or self._dialling is not None
+        # Whoever has closed the connection looks the same as who only says that nothing more will be asked. Nearly all
+        # have closed it, and the app should know: servers of today all read it so.
+        return self.state is State.CLOSING
 
     def connection_lost(self, error: Exception | None) -> None:
         self._relay.clients.discard(self)
@@ -249,7 +251,11 @@ class Client(asyncio.Protocol):
         try:
             taken = self._body.take(data)
         except http1.BadMessage:
-            self.transport.close()  # half of it has been passed on: there is no answer that would be read right
+            # Half of it has been passed on: no answer would be read right, by either side.
+            self.state = State.CLOSING
+            self.buffer.clear()
+            self._hang_up()
+            self.transport.close()
             return
         del self.buffer[:taken]
         data = data[:taken]
@@ -380,7 +386,7 @@ class Client(asyncio.Protocol):
         assert self._request is not None
         if not self._answer.keeps_alive:
             self._hang_up()
-        if self._is_ended or not (self._request.keeps_alive and self._answer.keeps_alive):
+        if not (self._request.keeps_alive and self._answer.keeps_alive):
             self.state = State.CLOSING
             self.transport.close()
             return
