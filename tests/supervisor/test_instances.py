@@ -165,6 +165,7 @@ def test_it_boots_the_app_and_tells_how_long_that_took(tmp_path: Path) -> None:
         it.pool.start()
 
         assert (await it.get()).text.startswith("one ")
+        await it.pool.settled()  # it serves before it is told of
         [ready] = it.told
         assert isinstance(ready, Ready)
         assert (ready.reason, ready.boot_ms > 0, list(ready.pids)) == ("start", True, it.pids)

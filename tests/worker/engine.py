@@ -6,6 +6,7 @@ attributes and methods.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import select
@@ -73,7 +74,8 @@ class Engine:
         with self.changed:
             connections, self._connections, self._claims = self._connections, [], []
         for connection in connections:
-            connection.shutdown(socket.SHUT_RDWR)
+            with contextlib.suppress(OSError):  # the worker has hung up itself
+                connection.shutdown(socket.SHUT_RDWR)
             connection.close()
 
     def give(self, workflow: str, payload: Message | None = None, **fields: Any) -> str:
