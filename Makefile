@@ -6,10 +6,11 @@ help:
 	@echo "make test    lint, types and every test; what CI runs"
 	@echo "make quick   the tests of the rooms only, in seconds"
 	@echo "make check   lint and types"
-	@echo "make install install into .venv, and the Debian packages of scripts/debian-packages"
+	@echo "make install install into .venv, and the Debian packages that the tests need"
 	@echo "make clean   remove .venv, caches and the example's data"
 
-demo: install
+demo:
+	@scripts/install
 	@.venv/bin/python scripts/demo
 
 test: install
@@ -22,7 +23,7 @@ check: install
 	@scripts/check
 
 install:
-	@scripts/install
+	@scripts/install --tests
 
 clean:
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist examples/*/.tako
