@@ -199,12 +199,7 @@ class Connection:
             TooLarge: the frame would be refused; nothing was asked.
         """
         number = next(self._numbers)
-        if type(body) is str:
-            frame = f'{{"request":{number},{body}}}\n'.encode("utf-8", "surrogatepass")
-        else:
-            frame = framing.encode({"request": number, **body})  # type: ignore[dict-item]
-        if len(frame) > framing.MAX_FRAME_BYTES:
-            raise TooLarge(len(frame))
+        frame = frame_of(number, body)
         with self._table:
             if self._is_up or keep:
                 self._requests[number] = _Request(frame, on_reply, keep, run_id)
@@ -335,6 +330,17 @@ class Connection:
             self._outbox = []
         for request in requests:
             request.on_reply(LOST)
+
+
+def frame_of(number: int, body: Message | str) -> bytes:
+    """The line of a request. Raises TooLarge when the engine would not read it."""
+    if type(body) is str:
+        frame = f'{{"request":{number},{body}}}\n'.encode("utf-8", "surrogatepass")
+    else:
+        frame = framing.encode({"request": number, **body})  # type: ignore[dict-item]
+    if len(frame) > framing.MAX_FRAME_BYTES:
+        raise TooLarge(len(frame))
+    return frame
 
 
 class Waiter:
