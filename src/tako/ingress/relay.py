@@ -134,10 +134,12 @@ class Client(asyncio.Protocol):
         self._dialling: asyncio.Task[None] | None = None
         # The last head and what was made of it: clients that keep a connection mostly repeat themselves.
         self._head = b""
+        self._whole = b""  # with its empty line, if it may be repeated as it is
         self._rendered = b""
         self._request: http1.Request | None = None
         self._body = http1.Body(0)
-        self._replay: bytearray | None = None  # what was sent of the request, while nothing was answered
+        self._replay: list[bytes] | None = None  # what was sent of the request, while nothing was answered
+        self._replayed_bytes = 0
         self._replays = 0
         self._answer = Answer(b"")
 
@@ -154,7 +156,15 @@ class Client(asyncio.Protocol):
             self.transport.close()
 
     def data_received(self, data: bytes) -> None:
-        if self.state is State.RAW:
+        if self.state is State.HEAD and data == self._whole and self._upstream is not None and not self.buffer:
+            # The last request once more, which has no body and may be repeated: what most of the traffic is.
+            self.state = State.ANSWER
+            self._answer.restart()
+            self._replay = [self._rendered]
+            self._replays = 0
+            self._upstream.requests += 1
+            self._upstream.transport.write(self._rendered)
+        elif self.state is State.RAW:
             assert self._upstream is not None
             self._upstream.transport.write(data)
         elif self.state is not State.CLOSING:
@@ -219,7 +229,8 @@ class Client(asyncio.Protocol):
         self._body = http1.Body(request.length)
         self.state = State.ANSWER if self._body.is_done else State.BODY
         self._answer = Answer(request.method)
-        self._replay = bytearray(self._rendered)
+        self._replay = [self._rendered]
+        self._replayed_bytes = len(self._rendered)
         self._replays = 0
         self._send_head(request)
         return self.state is not State.CLOSING
@@ -242,6 +253,7 @@ class Client(asyncio.Protocol):
             self._target = found
         dropped = _DROPPED_OF_WEBSOCKET if request.is_websocket else _DROPPED
         self._head, self._request = head, request
+        self._whole = head + http1.END if request.method in _IDEMPOTENT and not request.length else b""
         self._rendered = request.render(without=dropped, add=self._forwarded)
         return True
 
@@ -260,8 +272,9 @@ class Client(asyncio.Protocol):
         del self.buffer[:taken]
         data = data[:taken]
         if self._replay is not None:
-            self._replay += data
-            if len(self._replay) > MAX_REPLAYED_BYTES:
+            self._replay.append(data)
+            self._replayed_bytes += len(data)
+            if self._replayed_bytes > MAX_REPLAYED_BYTES:
                 self._replay = None
         self._upstream.transport.write(data)
         if self._body.is_done:
@@ -303,7 +316,7 @@ class Client(asyncio.Protocol):
         self._upstream = upstream
         assert self._replay is not None
         upstream.requests = 1
-        upstream.transport.write(bytes(self._replay))
+        upstream.transport.write(b"".join(self._replay))
         self.transport.resume_reading()
         self._advance()
 

@@ -20,10 +20,17 @@ DIAL_TIMEOUT_S = 60.0
 class Answer:
     """Follows an answer to its end. `held` are bytes that came and do not belong to what has been passed on."""
 
-    __slots__ = ("_body", "_method", "has_begun", "held", "is_done", "is_switch", "keeps_alive")
+    __slots__ = ("_body", "_head", "_method", "_response", "has_begun", "held", "is_done", "is_switch", "keeps_alive")
 
     def __init__(self, method: bytes) -> None:
         self._method = method
+        # The last head and what it says: answers to one request mostly begin alike.
+        self._head = b""
+        self._response: http1.Response | None = None
+        self.restart()
+
+    def restart(self) -> None:
+        """Follow another answer to a request with the same method."""
         self._body: http1.Body | None = None
         self.held = b""
         self.has_begun = False
@@ -56,7 +63,10 @@ class Answer:
         return data[:at]
 
     def _read_head(self, head: bytes) -> None:
-        response = http1.Response(head, method=self._method)
+        response = self._response
+        if response is None or head != self._head:
+            response = self._response = http1.Response(head, method=self._method)
+            self._head = head
         if response.status == 101:
             self.is_switch = True
         elif response.status >= 200:
