@@ -46,7 +46,8 @@ MAY_IMPORT: dict[str, set[str]] = {
         "engine", "clock",
     },
     "cli": {
-        "dev", "host", "vault", "config", "logs", "rpc", "protocol", "discovery", "sdk", "supervisor", "alerts", "clock",
+        "dev", "host", "vault", "config", "logs", "rpc", "protocol", "discovery", "sdk", "supervisor", "alerts",
+        "clock",
     },
     "testing": {"engine", "worker", "sdk", "clock", "protocol"},
     "__main__": {"cli"},

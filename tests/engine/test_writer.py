@@ -33,10 +33,12 @@ class House:
         self.events: list[Event] = []
         self.commits = 0
         self.fatal: list[TakoError] = []
+        self.unavailable: list[StoreUnavailable | None] = []
         self.writer = Writer(
             store,
             on_commit=self.on_commit,
             on_fatal=self.fatal.append,
+            on_unavailable=self.unavailable.append,
             loop=asyncio.get_running_loop(),
             monotonic=monotonic,
         )
@@ -299,6 +301,23 @@ def test_a_locked_file_is_told_after_its_time_with_the_holder_s_pid(
             assert turns > 3, "the loop must go on answering meanwhile"
             assert await house.ids() == ["before"]
         await house.enqueue("after")
+
+    tell(story)
+
+
+def test_the_house_hears_once_that_the_store_cannot_be_written_and_once_that_it_can_again(
+    tell: Callable[..., None], path: Path
+) -> None:
+    async def story(house: House) -> None:
+        house.store.connection.execute("PRAGMA busy_timeout = 50").fetchall()
+        with locked_by_another(path):
+            for run_id in ("a", "b"):
+                with pytest.raises(StoreUnavailable):
+                    await house.enqueue(run_id)
+            assert [error.detail["reason"] for error in house.unavailable if error] == ["DB_LOCKED"]
+        await house.enqueue("c")
+        await house.enqueue("d")
+        assert house.unavailable[1:] == [None]
 
     tell(story)
 

@@ -34,7 +34,8 @@ class Writer:
 
     `on_commit` gets the events of each transaction, on the loop, before its callers are answered. `on_fatal` is called
     once when the storage can no longer be trusted (D9): end the process and answer nobody, since what the failed
-    transaction left behind is known only after a restart.
+    transaction left behind is known only after a restart. `on_unavailable` is called on the loop with the error when
+    transactions begin to fail for the storage's sake (disk full, locked), and with None when one succeeds again.
     """
 
     def __init__(
@@ -44,11 +45,14 @@ class Writer:
         on_commit: Callable[[list[Event]], None],
         loop: asyncio.AbstractEventLoop,
         on_fatal: Callable[[TakoError], None] | None = None,
+        on_unavailable: Callable[[StoreUnavailable | None], None] = lambda error: None,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._store = store
         self._on_commit = on_commit
         self._on_fatal = on_fatal
+        self._on_unavailable = on_unavailable
+        self._is_unavailable = False
         self._loop = loop
         self._monotonic = monotonic
         self._incoming: list[_Call] = []
@@ -186,7 +190,11 @@ class Writer:
             # Whatever it was, the batch must not stay half done; who caused it is found by running one by one.
             store.rollback()
             return self._recover(batch, error)
-        self._account(store.connection.total_changes - changes)
+        changed = store.connection.total_changes - changes
+        if self._is_unavailable and changed:
+            self._is_unavailable = False
+            self._post(self._on_unavailable, None)
+        self._account(changed)
         return store.take_events()
 
     def _run(self, call: _Call) -> None:
@@ -209,6 +217,9 @@ class Writer:
             _fail(batch, known)
             if isinstance(known, StoreDamaged):
                 self._break(known)
+            elif isinstance(known, StoreUnavailable) and not self._is_unavailable:
+                self._is_unavailable = True
+                self._post(self._on_unavailable, known)
             return []
         if len(batch) == 1:
             _fail(batch, error)
