@@ -11,6 +11,7 @@ while their frames and replies travel together. Who leaves a role free wakes one
 Who is interrupted in a role (Ctrl-C) breaks the link: bytes may have been lost half-way. The others ask anew.
 """
 
+import _socket
 import time
 from _socket import AF_UNIX, SHUT_RDWR, SO_RCVTIMEO, SO_SNDTIMEO, SOCK_STREAM, SOL_SOCKET, socket
 from _struct import pack
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
 
     Message = dict[str, Any]
 
+# A program that has set SIGPIPE back to its default, as filters do, must not be killed by an engine that has gone.
+NO_SIGNAL = getattr(_socket, "MSG_NOSIGNAL", 0)  # not everywhere on macOS
 _READ_BYTES = 65_536
 # How long a send blocks before its deadline is looked at again.
 _SEND_TICK_S = 0.25
@@ -118,7 +121,8 @@ class Link:
 
     def _next_role(self, call: Call) -> int:
         with self._table:
-            if call.reply is not None or self.is_broken or time.monotonic() >= call.deadline:
+            is_over = call.reply is not None or time.monotonic() >= call.deadline
+            if self.is_broken or (is_over and not self._is_left_unsent()):
                 return _DONE
             if self._outbox and not self._is_sending:
                 call.role = _SEND
@@ -130,6 +134,11 @@ class Link:
                 self._waiting[call.number] = call
             self._fill_roles()
             return call.role
+
+    def _is_left_unsent(self) -> bool:
+        """Whether the reader's own frame lies in the outbox, since another was sending when it began to read, and
+        nobody waits who could send it. It would wait for a reply to what never left; so who leaves sends it first."""
+        return bool(self._outbox) and self._is_reading and not self._is_sending and not self._waiting
 
     def _fill_roles(self) -> None:
         """Wake one that waits for each role that is free and needed. Called with the table held."""
@@ -176,22 +185,23 @@ class Link:
         data = batch[0].line if len(batch) == 1 else b"".join([call.line for call in batch])
         if head:
             data = head + data[1:]
-        sent = self._send_all(data, sender.deadline)
+        sent, is_stuck = self._send_all(data, sender.deadline)
         if sent < len(data):
             unmark(batch, sent - max(0, len(head) - 1))
         with self._table:
-            self._end_role(sender, is_well=sent == len(data))
+            # If the other end is gone, the reader finds it out, and what it said before.
+            self._end_role(sender, is_well=not is_stuck)
 
-    def _send_all(self, data: bytes, deadline: float) -> int:
-        """How many bytes the other end has taken; fewer than all of them when it is gone, or stuck until `deadline`."""
+    def _send_all(self, data: bytes, deadline: float) -> tuple[int, bool]:
+        """How many bytes the other end has taken; then whether it took no more until the deadline."""
         sent = 0
         rest = memoryview(data)
         while rest:
             try:
-                count = self._socket.send(rest)
+                count = self._socket.send(rest, NO_SIGNAL)
             except BlockingIOError:
                 if self.is_broken or time.monotonic() >= deadline:
-                    break
+                    return sent, True
                 with self._table:
                     self._fill_roles()  # it may be stuck because nobody reads what it sends
                 continue
@@ -199,7 +209,7 @@ class Link:
                 break
             sent += count
             rest = rest[count:]
-        return sent
+        return sent, False
 
     # --- reading ---
 
