@@ -1,7 +1,7 @@
 """JSON as the standard library writes and reads it, by the C functions that do its work.
 
 `import json` also loads `re` and `enum` for its slow paths, half of the start of a worker (7 of 16 ms). Errors still
-are json.JSONDecodeError, which is a ValueError: the C functions import `json` when they have one to raise.
+are json.JSONDecodeError, which is a ValueError: `json` is imported when there is one to raise.
 """
 
 TYPE_CHECKING = False
@@ -66,12 +66,22 @@ def decode_with(scan: "Scan", text: str) -> "Any":
     """The value of a text that holds one and nothing else. Raises ValueError otherwise."""
     text = text.strip(" \t\n\r")
     try:
-        value, end = scan(text, 0)
+        value, end = _scanned(scan, text)
     except StopIteration as stop:
         raise ValueError(f"expected a value at character {stop.value}") from None
     if end != len(text):
         raise ValueError(f"more than one value: character {end}")
     return value
+
+
+def _scanned(scan: "Scan", text: str) -> "tuple[Any, int]":
+    try:
+        return scan(text, 0)
+    except SystemError:
+        # Up to Python 3.12 the scanner takes JSONDecodeError from the loaded `json`, and raises nothing without it.
+        import json.decoder  # noqa: F401
+
+        return scan(text, 0)
 
 
 scan = scanner()
