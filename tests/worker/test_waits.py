@@ -114,9 +114,9 @@ def test_a_long_sleep_parks_the_run_until_its_time(engine: Engine, worker: Worke
 
     assert (park["id"], park["epoch"], park["step_name"]) == (run, 1, "nap")
     assert abs(park["wake_at_ms"] - time.time() * 1000 - 3_600_000) < 60_000
+    engine.until(lambda: marks(worker) == ["finally"], what="the handler's finally")
     busy(engine)
     assert engine.all("finish", id=run) == []
-    assert marks(worker) == ["finally"]
 
 
 def test_a_sleep_until_a_time_parks_until_then(engine: Engine, worker: WorkerProcess) -> None:
@@ -203,7 +203,7 @@ def test_a_wait_that_timed_out_raises_or_gives_the_default(
 
 def test_a_handler_that_catches_everything_cannot_go_on_after_parking(engine: Engine, worker: WorkerProcess) -> None:
     run = engine.give("swallows")
-    engine.wait("park")
+    engine.until(lambda: marks(worker), what="the handler's except")
     busy(engine)
 
     assert engine.all("finish", id=run) == []

@@ -1,7 +1,7 @@
 """The process that runs workflows of one group. Boots whole, or says why not and exits.
 
-`python -m tako.worker` does, and so does `python -c "from tako.worker.__main__ import serve; serve()"`, 5 ms faster: the
-interpreter need not load what finds and runs a module by its name.
+`python -m tako.worker` does, and so does `python -c "from tako.worker.__main__ import serve; serve()"`, 5 ms faster:
+the interpreter need not load what finds and runs a module by its name.
 """
 
 from tako.worker.boot import prepare
