@@ -931,6 +931,66 @@ def test_row_21_a_lease_that_expired_takes_the_runs_back_and_ends_the_worker(gro
     assert len(group.of(Spawn)) == 1
 
 
+def test_row_21b_a_deaf_worker_is_drained_and_replaced_and_its_runs_may_finish(group: Group) -> None:
+    slot = group.active(runs=2)
+    group.queue(3)
+
+    group.do(events.Deaf(slot.id, quiet_s=30))
+
+    assert group.rows[-1] == "21b"
+    assert group.of(Kill) == [Kill(slot.id, "SIGTERM")]
+    assert group.of(StopClaims) == [StopClaims(slot.id)]
+    assert group.get(slot).why is Why.DEAF
+    assert group.get(slot).kill_by == group.now.mono + 32  # the drain time, and what handing back may take
+    assert group.log[-1].level == "error"
+    assert group.log[-1].message == (
+        "worker claimed nothing for 30s although runs waited and it had room; it is replaced"
+    )
+    assert len(group.of(Spawn)) == 1
+    group.exit(slot, exits(code=0))
+    assert group.of(Reclaim) == [Reclaim(slot.id, counted=False, death=None)]
+    assert group.health is Health.HEALTHY
+
+
+def test_row_21b_a_deaf_worker_with_nothing_in_flight_has_five_seconds(group: Group) -> None:
+    slot = group.active()
+    group.hold_runs(slot, 0)
+    group.queue(1)
+
+    group.do(events.Deaf(slot.id, quiet_s=30))
+    group.advance(5.5)
+
+    assert group.of(Kill) == [Kill(slot.id, "SIGKILL")]
+
+
+def test_row_21b_a_worker_that_is_deaf_from_the_beginning_is_a_failed_start(group: Group) -> None:
+    group.work()
+    slot = group.hello()
+
+    group.do(events.Deaf(slot.id, quiet_s=30))
+
+    assert group.health is Health.COOLDOWN
+    assert group.state.failures == 1
+    assert group.state.failure is not None
+    assert group.state.failure.words == "worker claimed nothing for 30s although runs waited and it had room"
+    assert group.of(Spawn) == []
+    group.exit(slot, exits("SIGKILL"))
+    assert group.state.failures == 1
+    group.advance(2)
+    assert len(group.spawned) == 2
+
+
+def test_row_21b_beside_a_serving_worker_it_is_degraded() -> None:
+    group = Group(max_workers=2, concurrency=1)
+    group.active()
+    group.work(waiting=2)
+    second = group.hello()
+
+    group.do(events.Deaf(second.id, quiet_s=30))
+
+    assert group.health is Health.DEGRADED
+
+
 def test_row_22_a_lost_connection_has_15_seconds_to_come_back(group: Group) -> None:
     slot = group.active()
 

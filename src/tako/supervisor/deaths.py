@@ -1,7 +1,7 @@
 """Rows of the table that answer the end of a process, and the guards that tell them apart.
 
 *Cold*: it had not claimed yet, so starting it again would fail again: rows 7, 7b, 7c. *Warm*: it had, so it is
-replaced: rows 8, 9, 10. *Asked for*, by us or by itself with permission: row 20.
+replaced: rows 8, 9, 10. *Asked for*, by us or by itself with permission: row 20. *Deaf*, and ended by us: row 21b.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from tako.supervisor import events, exits, states
 from tako.supervisor.exits import ExitKind
 from tako.supervisor.rows import slot_of
 from tako.supervisor.states import Health, Phase, Slot, Why
-from tako.supervisor.turn import Turn
+from tako.supervisor.turn import SIGTERM_GRACE_S, Turn
 
 WARM_WINDOW_S = 60.0
 WARM_LIMIT = 5
@@ -70,6 +70,23 @@ def row_20(turn: Turn, event: events.Exited) -> None:
         turn.spawn_missing()
     elif turn.state.is_elapsed and turn.is_wanted:
         turn.probe()
+
+
+def row_21b(turn: Turn, event: events.Deaf) -> None:
+    """READY, ACTIVE; runs wait, it has room, and it asks for none: drain it and start another.
+
+    What it runs may finish, since nothing is wrong with that. One that never claimed is a failed start (row 7): its
+    successor would most likely be as deaf.
+    """
+    slot = slot_of(turn, event)
+    words = exits.deaf_words(event.quiet_s)
+    turn.drain(slot, Why.DEAF, within_s=turn.config.drain_timeout_s if turn.in_flight(slot) else SIGTERM_GRACE_S)
+    if slot.phase is Phase.READY and not slot.solo:
+        failure = states.Failure(words=words, kind=ExitKind.DEAF, at_ms=turn.now.unix_ms, release=turn.config.release)
+        turn.fail(failure, worker_id=slot.id)
+        return
+    turn.log("error", f"{words}; it is replaced", worker_id=slot.id)
+    _respawn(turn)
 
 
 def _gone(turn: Turn, event: events.Exited, *, counted: bool) -> Slot:

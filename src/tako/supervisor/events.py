@@ -89,6 +89,13 @@ class LeaseExpired(OfWorker):
 
 
 @dataclass(frozen=True, slots=True)
+class Deaf(OfWorker):
+    """Runs wait and it has room, but it has asked for none for `quiet_s`, and the process is alive."""
+
+    quiet_s: float
+
+
+@dataclass(frozen=True, slots=True)
 class ConnectionLost(OfWorker):
     """Its connection is gone, and the process is alive."""
 

@@ -22,6 +22,7 @@ class ExitKind(Enum):
     SPAWN_ERROR = "K6"  # the operating system could not start it
     OUT_OF_MEMORY = "K7"  # SIGKILL we did not send, and the kernel counted an OOM kill
     MISCONFIGURED = "K8"  # status 78: only new code or configuration can mend it
+    DEAF = "K9"  # it said HELLO and then claimed nothing, although runs waited: we ended it
 
 
 MISCONFIGURED_STATUS = 78
@@ -77,6 +78,11 @@ def hang_words(*, timeout_s: float, frame: str | None, subject: str = "worker") 
 def spawn_error_words(error: str, *, subject: str = "worker") -> str:
     """The sentence for a process that could not be started; `error` is the operating system's text and the path."""
     return f"{subject} could not be spawned: {error}"
+
+
+def deaf_words(quiet_s: float, *, subject: str = "worker") -> str:
+    """The sentence for a worker that lives and takes no work."""
+    return f"{subject} claimed nothing for {quiet_s:.0f}s although runs waited and it had room"
 
 
 def crash_loop_words(count: int, *, window_s: float, last: str, subject: str = "worker") -> str:

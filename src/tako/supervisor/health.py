@@ -175,6 +175,9 @@ TABLE: dict[type[events.Event], tuple[Row, ...]] = {
     events.LeaseExpired: (
         Row("21", ANY, rows.row_21, _in_phase(Phase.READY, Phase.ACTIVE, Phase.DRAINING)),
     ),
+    events.Deaf: (
+        Row("21b", ANY, deaths.row_21b, _in_phase(Phase.READY, Phase.ACTIVE)),
+    ),
     events.ReconnectTimer: (
         Row("21", ANY, rows.row_21, _in_phase(Phase.READY, Phase.ACTIVE, Phase.DRAINING)),
     ),

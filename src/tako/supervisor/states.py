@@ -49,6 +49,7 @@ class Why(Enum):
     SHUTDOWN = "shutdown"
     BOOT_HANG = "boot hang"
     UNRESPONSIVE = "unresponsive"  # its lease or its time to reconnect ran out
+    DEAF = "deaf"  # it asked for no run although there were some
 
 
 LIVE = frozenset({Phase.BOOTING, Phase.READY, Phase.ACTIVE})

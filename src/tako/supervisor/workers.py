@@ -207,6 +207,15 @@ class WorkerPool:
         """A lease of the worker ran out."""
         self._feed(events.LeaseExpired(worker_id))
 
+    def idle_s(self, worker_id: str) -> float:
+        """For how long nothing has happened between the worker and its runs: no HELLO, no claim, no end of a run."""
+        place = self._places.get(worker_id)
+        return self._clock.monotonic() - place.idle_since if place is not None else 0.0
+
+    def deaf(self, worker_id: str, *, quiet_s: float) -> None:
+        """The worker has room and has asked for no run for so long, while some waited."""
+        self._feed(events.Deaf(worker_id, quiet_s))
+
     def new_code(self, config: GroupConfig) -> None:
         """The group's files, environment or settings have changed (row 18)."""
         self._config = config
