@@ -105,6 +105,7 @@ class Connection:
         self._requests: dict[int, _Request] = {}
         self._is_up = False
         self._is_closed = False
+        self._woke_several = False
         self._when_answered: LockType | None = None
 
     # --- opening and closing ---
@@ -208,12 +209,18 @@ class Connection:
                 return
         on_reply(LOST)
 
-    def flush(self) -> None:
-        """Send what is in the outbox. If another thread is sending, it takes ours along."""
+    def flush(self, *, gather: bool = False) -> None:
+        """Send what is in the outbox. If another thread is sending, it takes ours along.
+
+        With `gather`, threads that woke together get a moment to put theirs beside it: each frame sent alone would cost
+        the engine a wake and a transaction.
+        """
         while self._outbox:
             if not self._sending.acquire(False):
                 return  # whoever holds it looks again after letting go
             try:
+                if gather and self._woke_several:
+                    time.sleep(0)  # lets go of the interpreter, which those threads wait for
                 with self._table:
                     frames, self._outbox = self._outbox, []
                     connection = self._socket
@@ -233,7 +240,7 @@ class Connection:
         """
         waiter = Waiter()
         self.ask(body, waiter, keep=keep, run_id=run_id)
-        self.flush()
+        self.flush(gather=True)
         return waiter.wait()
 
     def wait_until_answered(self, *, timeout_s: float) -> bool:
@@ -282,7 +289,9 @@ class Connection:
                 return
             if not data:
                 return
-            for line in self._framer.lines(data):
+            lines = self._framer.lines(data)
+            self._woke_several = len(lines) > 1
+            for line in lines:
                 self._hand_out(json_text.scan(str(line, "utf-8"), 0)[0])
             self._after_batch()
             waiting = self._when_answered

@@ -245,7 +245,7 @@ class Worker:
     def _handler_returned(self) -> None:
         """A thread has ended a run: claim the next one and send both together."""
         self._claims.freed()
-        self.connection.flush()
+        self.connection.flush(gather=True)
 
     # --- timeouts; in the director, but for `watch` ---
 
