@@ -544,6 +544,23 @@ def test_half_a_head_is_waited_for_and_then_cut_off(play: Player, monkeypatch: p
     play(scene)
 
 
+def test_a_body_that_does_not_come_is_waited_for_and_then_cut_off(
+    play: Player, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(relays, "BODY_TIMEOUT_S", 0.1)
+    monkeypatch.setattr(relays, "SWEEP_S", 0.02)
+
+    async def scene(it: Stage) -> None:
+        client = await it.client()
+        client.write(b"POST / HTTP/1.1\r\nHost: shop.localhost\r\nContent-Length: 10\r\n\r\nhello")
+        app = await it.upstream()
+        await app.head()
+        assert await client.rest() == b""
+        assert await app.rest() == b"hello"
+
+    play(scene)
+
+
 def test_a_head_without_an_end_is_refused(play: Player) -> None:
     async def scene(it: Stage) -> None:
         client = await it.client()

@@ -356,6 +356,22 @@ def test_an_interpreter_that_is_not_there_is_named(tmp_path: Path) -> None:
     scene(tmp_path, play)
 
 
+def test_an_interpreter_without_tako_is_told_to_get_it(tmp_path: Path) -> None:
+    async def play(it: Pool) -> None:
+        bare = tmp_path / "bare"
+        bare.write_text(f'#!/bin/sh\nexec {sys.executable} -I -S "$@"\n')
+        bare.chmod(0o700)
+        it.python = str(bare)
+        it.pool.start()
+
+        failure = await it.settled()
+
+        assert failure is not None
+        assert failure.reason.endswith(f": {sys.executable} does not have Tako. Install tako-py there")
+
+    scene(tmp_path, play)
+
+
 def test_a_boot_that_hangs_is_killed_and_tells_where_it_hung(tmp_path: Path) -> None:
     async def play(it: Pool) -> None:
         it.write("import threading\nthreading.Event().wait()")

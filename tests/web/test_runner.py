@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import signal
 import socket
+import subprocess
+import sys
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -147,6 +149,17 @@ def test_a_django_app_is_served_both_ways(app: App, kind: str) -> None:
         assert answer.text == "hello from django 127.0.0.1"
 
 
+@pytest.mark.parametrize(("kind", "debug", "status"), [("asgi", True, 200), ("wsgi", True, 200), ("wsgi", False, 404)])
+def test_a_django_project_answers_for_its_static_files_in_debug(
+    tmp_path: Path, kind: str, debug: bool, status: int
+) -> None:
+    subprocess.run([sys.executable, "-m", "django", "startproject", "shop", tmp_path], check=True)
+    settings = tmp_path / "shop" / "settings.py"
+    settings.write_text(settings.read_text() + f"\nDEBUG = {debug}\nALLOWED_HOSTS = ['.localhost']\n")
+    with Instance(tmp_path, f"shop.{kind}:application") as instance:
+        assert instance.started().get("/static/admin/css/base.css").status_code == status
+
+
 def test_a_factory_is_called(app: App) -> None:
     with Instance(app(f"{FLASK}\ndef create_app(): return app"), "app:create_app()") as instance:
         assert instance.started().get("/").status_code == 200
@@ -271,14 +284,18 @@ def test_a_kept_connection_is_closed_at_pause_so_that_its_next_request_reaches_n
     with Instance(folder, "app:app") as old, Instance(folder, "app:app", listener=old.listener) as new:
         old.started()
         new.hear("ready")
-        with old.client() as client:
-            assert client.get("/", headers=FORWARDED).json()["pid"] == old.pid
-            old.tell("pause")
-            old.hear("paused")
-            new.tell("serve")
-            new.hear("serving")
+        with socket.socket(socket.AF_UNIX) as client:
+            client.settimeout(10)
+            client.connect(str(old.run / "app.sock"))
+            client.sendall(b"GET /echo HTTP/1.1\r\nHost: shop.localhost\r\n\r\n")
+            assert client.recv(4096).startswith(b"HTTP/1.1 405 ")
 
-            assert client.get("/", headers=FORWARDED).json()["pid"] == new.pid
+            old.tell("pause")
+
+            assert client.recv(4096) == b""
+        old.hear("paused")
+        new.tell("serve")
+        assert old.get("/", headers=FORWARDED).json()["pid"] == new.pid
 
 
 def test_sigterm_finishes_what_is_in_flight_and_loses_no_accepted_connection(app: App) -> None:

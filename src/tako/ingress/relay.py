@@ -11,6 +11,8 @@ client's stays, and nobody notices that an instance was replaced.
 from __future__ import annotations
 
 import asyncio
+import math
+import resource
 import socket
 from dataclasses import dataclass
 from enum import Enum
@@ -25,6 +27,7 @@ from tako.protocol import http1
 MAX_CONNECTIONS = 512
 HEAD_TIMEOUT_S = 10.0  # for a head that has begun
 IDLE_TIMEOUT_S = 90.0  # between two requests
+BODY_TIMEOUT_S = 60.0  # for the next bytes of a body that somebody waits for
 SWEEP_S = 2.0
 LINGER_S = 2.0
 MAX_REPLAYED_BYTES = 262_144
@@ -68,10 +71,10 @@ class State(Enum):
 class Relay:
     """The connections of a listener. `serve` sockets, `close` ends all."""
 
-    def __init__(self, router: Router, *, max_connections: int = MAX_CONNECTIONS) -> None:
+    def __init__(self, router: Router, *, max_connections: int | None = None) -> None:
         self.router = router
         self.clients: set[Client] = set()
-        self._max_connections = max_connections
+        self._max_connections = max_connections or _room()
         self._servers: list[asyncio.Server] = []
         self._sweep: asyncio.TimerHandle | None = None
 
@@ -109,11 +112,15 @@ class Relay:
         """End connections that have been silent for too long. Runs only while there are any."""
         loop = asyncio.get_running_loop()
         for client in list(self.clients):
-            if client.state is State.HEAD:
-                patience = HEAD_TIMEOUT_S if client.buffer else IDLE_TIMEOUT_S
-                if loop.time() - client.since > patience:
-                    client.abort()
+            if loop.time() - client.since > client.patience_s():
+                client.abort()
         self._sweep = loop.call_later(SWEEP_S, self._cut_off) if self.clients else None
+
+
+def _room() -> int:
+    """How many connections a relay may have: each takes two fds, and the daemon needs some for its other work."""
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return MAX_CONNECTIONS if soft == resource.RLIM_INFINITY else max(32, min(MAX_CONNECTIONS, (soft - 128) // 4))
 
 
 class Client(asyncio.Protocol):
@@ -168,7 +175,7 @@ class Client(asyncio.Protocol):
             assert self._upstream is not None
             self._upstream.transport.write(data)
         elif self.state is not State.CLOSING:
-            if self.state is State.HEAD and not self.buffer:
+            if self.state is State.BODY or not self.buffer:
                 self.since = self._loop.time()
             self.buffer += data
             self._advance()
@@ -192,6 +199,13 @@ class Client(asyncio.Protocol):
     def resume_writing(self) -> None:
         if self._upstream is not None:
             self._upstream.transport.resume_reading()
+
+    def patience_s(self) -> float:
+        """How long it may say nothing, as it is now."""
+        if self.state is State.HEAD:
+            return HEAD_TIMEOUT_S if self.buffer else IDLE_TIMEOUT_S
+        # While reading is paused it is the app that lets us wait.
+        return BODY_TIMEOUT_S if self.state is State.BODY and self.transport.is_reading() else math.inf
 
     def abort(self) -> None:
         """Drop the connection."""

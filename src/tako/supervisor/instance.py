@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import re
 import socket
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -252,11 +253,20 @@ class Instance:
         await asyncio.wait((self._gone,), timeout=timeout_s)
 
 
+# What Python says of `-m tako.web` when there is no `tako`.
+_WITHOUT_TAKO = re.compile(
+    r"(\S.*): (?:No module named tako(?:\.web)?$|Error while finding module specification for 'tako\.web')"
+)
+
+
 def failure_of(exit_: Exit, lines: Sequence[str], *, root: Path, before_ready: bool) -> Failure:
     """What an exit means to whoever must mend it."""
     words = exit_.words(subject=SUBJECT)
+    reason = f"{words}, before it was ready" if before_ready else words
+    for found in filter(None, map(_WITHOUT_TAKO.match, lines)):
+        reason = f"{words}: {found[1]} does not have Tako. Install tako-py there"
     return Failure(
-        reason=f"{words}, before it was ready" if before_ready else words,
+        reason=reason,
         short=tracebacks.tail(list(lines), root=root),
         traceback=last_traceback(lines),
         lines=shown(lines),

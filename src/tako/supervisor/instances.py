@@ -195,6 +195,8 @@ class InstancePool:
 
     async def _run(self) -> None:
         try:
+            if self.config.development:
+                await instances.drain_orphans(self._sockets)
             while not self._is_stopping:
                 self._news.clear()
                 await self._step()

@@ -34,7 +34,21 @@ def app(target: str) -> tuple[Callable[..., Any], str]:
         found = _call(found, target)
     if not callable(found):
         raise _refuse(f"{target} is a {type(found).__name__}, not an ASGI or WSGI app.")
-    return found, interface(found, target)
+    return _with_static_files(found), interface(found, target)
+
+
+def _with_static_files(app: Any) -> Any:
+    """A Django app in DEBUG also answers for its static files, as under `manage.py runserver`."""
+    if not type(app).__module__.startswith("django.core.handlers"):
+        return app
+    from django.conf import settings  # type: ignore[import-untyped]
+
+    if not settings.DEBUG or "django.contrib.staticfiles" not in settings.INSTALLED_APPS:
+        return app
+    from django.contrib.staticfiles import handlers  # type: ignore[import-untyped]
+
+    is_asgi = interface(app, "") == ASGI
+    return handlers.ASGIStaticFilesHandler(app) if is_asgi else handlers.StaticFilesHandler(app)
 
 
 def interface(found: Any, target: str) -> str:
