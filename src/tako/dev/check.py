@@ -15,7 +15,7 @@ from tako.dev.web import config_of, request_of
 from tako.discovery import webapp
 from tako.errors import TakoError
 from tako.host.app import AppHost
-from tako.host.places import Places, places_of
+from tako.host.places import places_in, places_of
 from tako.logs.hub import Hub
 from tako.logs.redact import redactor
 from tako.supervisor.instance import Failure
@@ -31,11 +31,13 @@ async def check(config: Config, variables: dict[str, str]) -> dict[str, Any]:
     """What `tako check` says: `{"problems": [{what, cure, ...}], "groups": [{group, workflows}], "web": target}`."""
     with tempfile.TemporaryDirectory(prefix="tako-check-") as folder:
         settled = asyncio.Event()
+        secrets = places_of(config.root).secrets
         host = AppHost(
             _without_pinned_workers(config),
-            hub=Hub(redact=redactor(vault.load(places_of(config.root).secrets))),
+            hub=Hub(redact=redactor(vault.load(secrets))),
             variables=variables,
-            places=_throwaway(places_of(config.root), Path(folder)),
+            # Everything but code and secrets lies elsewhere: an engine may be running here.
+            places=places_in(config.root, state=Path(folder, "state"), sockets=Path(folder), secrets=secrets),
             on_health=lambda group: settled.set(),
         )
         await host.start()
@@ -103,24 +105,6 @@ def _without_pinned_workers(config: Config) -> Config:
     """One probe of each group is enough."""
     groups = {name: dataclasses.replace(settings, workers=0) for name, settings in config.groups.items()}
     return dataclasses.replace(config, groups=groups)
-
-
-def _throwaway(places: Places, folder: Path) -> Places:
-    """The app's places with everything but its code and secrets elsewhere: an engine may be running here."""
-    state = folder / "state"
-    return dataclasses.replace(
-        places,
-        state=state,
-        sockets=folder / "sockets",
-        database=state / "runs.db",
-        lock=state / "engine.lock",
-        engine_json=state / "engine.json",
-        logs=state / "logs",
-        spool=state / "spool",
-        data=state / "data",
-        internal_socket=folder / "sockets" / "internal.sock",
-        listener_socket=folder / "sockets" / "app.sock",
-    )
 
 
 def _problems(host: AppHost) -> list[dict[str, Any]]:

@@ -48,8 +48,12 @@ def runtime_folder() -> Path:
 def places_of(root: Path) -> Places:
     """The places of the app in `root`. Makes nothing."""
     root = root.resolve()
-    state = root / ".tako"
     sockets = runtime_folder() / hashlib.sha256(str(root).encode()).hexdigest()[:16]
+    return places_in(root, state=root / ".tako", sockets=sockets, secrets=root / ".tako" / "secrets.json")
+
+
+def places_in(root: Path, *, state: Path, sockets: Path, secrets: Path) -> Places:
+    """The usual arrangement of files in these two folders. Makes nothing."""
     return Places(
         root=root,
         state=state,
@@ -57,7 +61,7 @@ def places_of(root: Path) -> Places:
         database=state / "runs.db",
         lock=state / "engine.lock",
         engine_json=state / "engine.json",
-        secrets=state / "secrets.json",
+        secrets=secrets,
         logs=state / "logs",
         spool=state / "spool",
         data=state / "data",
