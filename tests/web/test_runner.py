@@ -288,7 +288,9 @@ def test_a_kept_connection_is_closed_at_pause_so_that_its_next_request_reaches_n
             client.settimeout(10)
             client.connect(str(old.run / "app.sock"))
             client.sendall(b"GET /echo HTTP/1.1\r\nHost: shop.localhost\r\n\r\n")
-            assert client.recv(4096).startswith(b"HTTP/1.1 405 ")
+            answer = b""
+            while not answer.endswith(b"}"):
+                answer += client.recv(4096)
 
             old.tell("pause")
 
