@@ -24,7 +24,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "sdk": {"rpc", "protocol"},
     "worker": {"sdk", "rpc", "protocol"},
     "web": {"sdk", "protocol"},
-    "contrib": {"sdk"},
+    "contrib": {"sdk", "protocol"},
     # The durable part and the moving part do not know each other; they meet in `host`.
     "engine": {"clock", "protocol"},
     "cron": {"engine", "clock", "protocol"},
@@ -49,7 +49,9 @@ MAY_IMPORT: dict[str, set[str]] = {
         "dev", "host", "vault", "config", "logs", "rpc", "protocol", "discovery", "sdk", "supervisor", "alerts",
         "clock",
     },
-    "testing": {"engine", "worker", "sdk", "clock", "protocol"},
+    # A daemon and its worker in one process: `host` for what is checked at the door, `config` and `discovery` to find
+    # the project under test.
+    "testing": {"engine", "cron", "host", "worker", "sdk", "rpc", "config", "discovery", "clock", "protocol"},
     "__main__": {"cli"},
 }  # fmt: skip
 
