@@ -17,12 +17,10 @@ from tako.errors import TakoError
 from tako.host.app import AppHost
 from tako.host.places import places_in, places_of
 from tako.logs.hub import Hub
-from tako.logs.redact import redactor
 from tako.supervisor.instance import Failure
 from tako.supervisor.instances import InstancePool, Ready
 from tako.supervisor.listener import Listener
 from tako.supervisor.spawn import SpawnRequest
-from tako.vault import file as vault
 
 BOOTED = ("healthy", "cooldown", "degraded")
 
@@ -34,7 +32,7 @@ async def check(config: Config, variables: dict[str, str]) -> dict[str, Any]:
         secrets = places_of(config.root).secrets
         host = AppHost(
             _without_pinned_workers(config),
-            hub=Hub(redact=redactor(vault.load(secrets))),
+            hub=Hub(),
             variables=variables,
             # Everything but code and secrets lies elsewhere: an engine may be running here.
             places=places_in(config.root, state=Path(folder, "state"), sockets=Path(folder), secrets=secrets),

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
@@ -29,10 +29,8 @@ from tako.errors import TakoError
 from tako.host.app import AppHost
 from tako.logs.files import LogFiles
 from tako.logs.hub import Hub
-from tako.logs.redact import redactor
 from tako.protocol import env
 from tako.protocol.messages import GroupHealth, LogLine
-from tako.vault import file as vault
 
 # Files that decide how processes are started, besides the code itself.
 SETTINGS = ("tako.toml", ".env")
@@ -62,13 +60,12 @@ class Dev:
         self._options = options
         self._stop = asyncio.Event()
         self._failure: TakoError | None = None
-        self._redact: Callable[[str], str] = lambda text: text
         self.session = Session.of_this_process(
-            as_json=options.json, plain=options.plain, redact=lambda text: self._redact(text)
+            as_json=options.json, plain=options.plain, redact=lambda text: self._hub.redact(text)
         )
         self._files: LogFiles | None = None
         self._boots = BootLines(show=self.session.line, is_booting=self._is_booting)
-        self._hub = Hub(redact=lambda text: self._redact(text), sinks=(self._keep_line, self._boots.line))
+        self._hub = Hub(sinks=(self._keep_line, self._boots.line))
         self.host = AppHost(
             config,
             hub=self._hub,
@@ -82,7 +79,6 @@ class Dev:
         self._runs = RunLines(self.host, self.session)
         self.web = Web(self.host, session=self.session, port=options.port) if options.web else None
         self._shown: dict[str, str] = {}  # by group: the key of its box
-        self._read_secrets()
 
     # --- life -------------------------------------------------------------------------------------------------------
 
@@ -249,17 +245,12 @@ class Dev:
 
     def _code_changed(self, changed: list[str]) -> None:
         """Told by the host before it boots probes: the web app is rolled unless only workflow files were saved."""
-        if "secrets" in changed:
-            self._read_secrets()
         if self.web is not None:
             self.web.code_changed(changed)
 
     def _signatures_changed(self, names: list[str]) -> None:
         if self.web is not None:
             self.web.signatures_changed(names)
-
-    def _read_secrets(self) -> None:
-        self._redact = redactor(vault.load(self.host.places.secrets))
 
 
 def file_of(traceback_tail: str | None) -> str | None:
