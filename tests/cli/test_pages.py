@@ -99,21 +99,38 @@ def test_no_workflow_says_how_to_make_one(cli: Cli, engine: FakeEngine) -> None:
     assert "tako init" in cli("workflows").err
 
 
-def test_schedules_are_shown_with_last_and_next_fire(cli: Cli, engine: FakeEngine) -> None:
-    engine.answers["list_schedules"] = {
-        "schedules": [
-            {"workflow": "nightly", "cron": "0 9 * * 1-5", "tz": "Europe/Paris", "last_ms": None,
-             "next_ms": 32_503_680_000_000},
-            {"workflow": "sync", "every_ms": 900_000, "next_ms": 32_503_680_000_000, "last_ms": 1000},
-        ]
+def schedule(**changed: Any) -> dict[str, Any]:
+    return {
+        "workflow": "nightly", "spec": "0 9 * * 1-5 Europe/Paris", "options": {}, "fired_ms": None,
+        "next_ms": 32_503_680_000_000, "skipped": 0, "paused": False, "late_ms": 0, **changed,
     }  # fmt: skip
+
+
+def test_schedules_are_shown_with_last_and_next_fire_and_how_many_times_were_skipped(
+    cli: Cli, engine: FakeEngine
+) -> None:
+    sync = schedule(workflow="sync", spec="every 900s", fired_ms=1000, skipped=3)
+    engine.answers["list_schedules"] = {"schedules": [schedule(), sync]}
+
+    rows = [row.split("  ") for row in cli("schedules").out.splitlines()]
+
+    shown = [[cell.strip() for cell in row if cell.strip()] for row in rows[1:]]
+    assert shown[0][1] == "0 9 * * 1-5 Europe/Paris"
+    assert shown[0][3:] == ["never", "0", "on time"]
+    assert shown[1][1] == "every 900s"
+    assert shown[1][3].startswith("1970-01-01")
+    assert shown[1][4:] == ["3", "on time"]
+
+
+def test_a_schedule_that_is_late_or_paused_says_so(cli: Cli, engine: FakeEngine) -> None:
+    engine.answers["list_schedules"] = {
+        "schedules": [schedule(late_ms=720_000), schedule(workflow="sync", paused=True)]
+    }
 
     rows = cli("schedules").out.splitlines()
 
-    assert "0 9 * * 1-5 Europe/Paris" in rows[1]
-    assert rows[1].endswith("never")
-    assert "every 15m" in rows[2]
-    assert "1970-01-01" in rows[2]
+    assert rows[1].endswith("late by 12m")
+    assert rows[2].endswith("paused")
 
 
 def test_a_backup_is_asked_for_with_a_whole_path(cli: Cli, engine: FakeEngine) -> None:

@@ -136,6 +136,7 @@ class FakeEngine:
 COMMANDS = (
     "enqueue_runs", "get_run", "find_run", "list_runs", "wait_run", "cancel", "retry", "ack", "signal_run",
     "list_workflows", "list_schedules", "health", "status", "logs", "backup", "check",
+    "test_alerts",
 )  # fmt: skip
 
 

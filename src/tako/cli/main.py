@@ -31,6 +31,7 @@ SECTIONS: dict[str, dict[str, str]] = {
         "status": "one page; exits 1 when anything is wrong",
         "logs": "output of app and workers",
         "secrets": "set, rm, ls",
+        "alerts": "test: try each channel of [alerts] and say what happened",
         "backup": "a consistent copy of the store, while it runs",
         "doctor": "look at this machine and this folder",
         "version": "the versions of Tako, Python and SQLite",

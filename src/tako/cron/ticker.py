@@ -15,7 +15,7 @@ import logging
 import sqlite3
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from tako.clock import Clock
 from tako.cron import expression, schedules
@@ -38,18 +38,33 @@ _DAY_MS = 86_400_000
 _GRACE_MS = 300_000
 
 
+class Skip(NamedTuple):
+    """Boundaries of a schedule that made no run, and why, in words."""
+
+    workflow: str
+    spec: str
+    words: str
+
+
 @dataclass(slots=True)
 class Ticked:
-    """What a tick did. `lines` are for the log, as (level, text); `told` are runs that workers must be told to stop."""
+    """What a tick did. `lines` are for the log, as (level, text), and `skips` the boundaries among them that made no
+    run; `told` are runs that workers must be told to stop."""
 
     fired: list[str] = field(default_factory=list)
     lines: list[tuple[str, str]] = field(default_factory=list)
+    skips: list[Skip] = field(default_factory=list)
     told: list[runs.Held] = field(default_factory=list)
     next_ms: int | None = None
 
     def say(self, level: str, row: sqlite3.Row, words: str) -> None:
         """Add a line about a schedule."""
         self.lines.append((level, f"schedule {row['spec']} of {row['workflow']}: {words}"))
+
+    def skip(self, level: str, row: sqlite3.Row, words: str) -> None:
+        """Add a line about boundaries that make no run."""
+        self.say(level, row, words)
+        self.skips.append(Skip(row["workflow"], row["spec"], words))
 
 
 def tick(store: Store, *, now_ms: int) -> Ticked:
@@ -157,13 +172,14 @@ def _fire_due(store: Store, row: sqlite3.Row, ticked: Ticked, *, now_ms: int) ->
     missed = _count(times, row["mark_ms"], newest) - 1
     if missed > 0:
         more = " or more" if missed >= _COUNT_LIMIT else ""
-        ticked.say("WARNING", row, f"{missed}{more} missed times were skipped")
+        times_were = "time was" if missed == 1 else "times were"
+        ticked.skip("WARNING", row, f"{missed}{more} missed {times_were} skipped")
     limit_ms = options.get("catch_up_window_ms", _DAY_MS)
     if options.get("catch_up", "latest") == "none":
         limit_ms = options.get("grace_ms", _GRACE_MS)
     if now_ms - newest > limit_ms:
         missed += 1
-        ticked.say("WARNING", row, "its last time is too long ago to be caught up")
+        ticked.skip("WARNING", row, "its last time is too long ago to be caught up")
         _mark(store, row, mark_ms=newest, next_ms=times.after(newest), skipped=missed)
         return
     _mark(store, row, mark_ms=newest, next_ms=times.after(newest), skipped=max(0, missed))
@@ -184,7 +200,7 @@ def _fire(
             return
         if overlap == "skip":
             store.run("skip_boundary", workflow=row["workflow"], spec=row["spec"])
-            ticked.say("WARNING", row, f"skipped, the run before ({before['id']}) has not ended")
+            ticked.skip("WARNING", row, f"skipped, the run before ({before['id']}) has not ended")
             return
         reason = "replaced by the next run of its schedule"
         ticked.told += runs.cancel(store, before["id"], reason=reason, now_ms=now_ms)
@@ -219,11 +235,11 @@ def _enqueue(
         (enqueued,) = runs.enqueue(store, [new], now_ms=now_ms, scheduled_for_ms=boundary_ms)
     except QueueFull as error:
         store.run("skip_boundary", workflow=row["workflow"], spec=row["spec"])
-        ticked.say("ERROR", row, f"skipped, {error.message}")
+        ticked.skip("ERROR", row, f"skipped, {error.message}")
         return
     if not enqueued["is_new"]:
         store.run("skip_boundary", workflow=row["workflow"], spec=row["spec"])
-        ticked.say("WARNING", row, f"skipped, its key belongs to {enqueued['id']}")
+        ticked.skip("WARNING", row, f"skipped, its key belongs to {enqueued['id']}")
         return
     store.run(
         "fired_schedule", workflow=row["workflow"], spec=row["spec"], fired_ms=now_ms, last_run=enqueued["id"]

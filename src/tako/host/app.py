@@ -24,22 +24,27 @@ from tako.engine.writer import Writer
 from tako.errors import StoreUnavailable, TakoError, Unauthorized, VersionMismatch
 from tako.host import lock, recovery, rescue
 from tako.host.admission import Admission
+from tako.host.alarms import Alarms
 from tako.host.code import Code
 from tako.host.groups import Groups
 from tako.host.handlers import WORKER_COMMANDS, commands
 from tako.host.holding import Holding
 from tako.host.logbridge import LogBridge
 from tako.host.places import Places, make, places_of
+from tako.host.recent import Recent
 from tako.host.registry import Registry
+from tako.host.rounds import Rounds
 from tako.host.streams import Streams
 from tako.host.tokens import Tokens
 from tako.host.view import View
 from tako.host.watch import RunWatch
 from tako.logs.hub import Hub
+from tako.logs.redact import redactor
 from tako.protocol import PROTOCOL_VERSION, env
 from tako.protocol.messages import Enqueued, NewRun
 from tako.rpc.auth import Peer, Principal, Role
 from tako.rpc.server import Connection, Message, Server
+from tako.vault import file as vault
 
 # Looking costs a stat a file, so a burst of enqueues shares one look.
 LOOK_AGAIN_S = 0.005
@@ -91,6 +96,8 @@ class AppHost:
         self._tasks: set[asyncio.Task[Any]] = set()
         self._looked_at = float("-inf")
         self.url = ""  # where the app answers, as soon as that is known
+        self.recent = Recent()
+        self.next_schedule_ms: int | None = None  # as the last tick found it
 
     # --- life -------------------------------------------------------------------------------------------------------
 
@@ -109,9 +116,17 @@ class AppHost:
             self._lock.release()
             raise
         self._database = rescue.identity(self.places.database)
-        self._secrets_stamp = rescue.stamp(self.places.secrets)
+        self._take_secrets()
         loop = asyncio.get_running_loop()
-        self.writer = Writer(self.store, on_commit=self._on_commit, on_fatal=self._fatal, loop=loop)
+        self.alarms = Alarms(self)
+        self.rounds = Rounds(self)
+        self.writer = Writer(
+            self.store,
+            on_commit=self._on_commit,
+            on_fatal=self._fatal,
+            on_unavailable=self.rounds.store_changed,
+            loop=loop,
+        )
         self.dispatcher = Dispatcher(self.writer, clock=self.clock, on_ready=self._on_ready)
         self._log_bridge = LogBridge(self.say, loop=loop)
         self._log_bridge.open()
@@ -146,10 +161,12 @@ class AppHost:
 
     def begin(self) -> None:
         """Boot a probe of each group; let due runs and schedules fire. `tell_url` comes before, for the children."""
+        self.alarms.begin()
         self.groups.start()
         self.dispatcher.start()
         self.ticker.start()
         self.upkeep.start()
+        self.rounds.start()
 
     async def stop(self) -> None:
         """Drain the workers, hand back what they did not finish, close the store. Twice is harmless."""
@@ -158,12 +175,14 @@ class AppHost:
         self.admission.closed = "workflow runtime is draining"
         await self.groups.stop()
         self.holding.stop()
+        await self.rounds.stop()
         await self.upkeep.stop()
         await self.ticker.stop()
         await self.dispatcher.stop()
         await self.streams.stop()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self.server.stop()
+        await self.alarms.alerter.stop()
         await self.writer.stop()
         self.store.close()
         self._log_bridge.close()
@@ -185,6 +204,7 @@ class AppHost:
 
     def _fatal(self, error: TakoError) -> None:
         self.admission.closed = self.admission.closed or error.message
+        self.alarms.fatal(error)
         self.on_fatal(error)
 
     def in_background(self, work: Coroutine[Any, Any, Any]) -> None:
@@ -233,9 +253,14 @@ class AppHost:
     def _look_at_secrets(self) -> None:
         stamp = rescue.stamp(self.places.secrets)
         if stamp != self._secrets_stamp:
-            self._secrets_stamp = stamp
+            self._take_secrets()
             self.groups.new_code()
             self.on_code(["secrets"])
+
+    def _take_secrets(self) -> None:
+        """From now on no line of the log holds one of these values."""
+        self._secrets_stamp = rescue.stamp(self.places.secrets)
+        self.hub.redact = redactor(vault.load(self.places.secrets))
 
     async def _rescue(self) -> None:
         if self.admission.closed is None:
@@ -251,6 +276,7 @@ class AppHost:
         for event in events:
             if type(event) is Ended:
                 self.ended_watch.tell(event.run_id)
+        self.alarms.committed(events)
         self.on_events(events)
         if self.streams.has_listeners:
             self.view.stream(events)
@@ -264,8 +290,13 @@ class AppHost:
             self.groups.pools[group].work()
 
     def _ticked(self, ticked: Ticked) -> None:
-        for level, text in ticked.lines:
-            self.say(level.lower(), text)
+        """The ticker has logged what it did; what it left out is shown for a day."""
+        self.next_schedule_ms = ticked.next_ms
+        for skip in ticked.skips:
+            subject = f"{skip.workflow} {skip.spec} {skip.words.split(' (')[0]}"
+            what = f"schedule {skip.spec} of {skip.workflow}: {skip.words}"
+            cure = "`tako schedules` has the counts; what is to happen then, `catch_up=` and `overlap=` say."
+            self.recent.note("skipped_schedule", subject, what, cure=cure, now_ms=self.clock.now_ms())
         for held in ticked.told:
             self.holding.tell_cancelled(held)
 
@@ -280,6 +311,7 @@ class AppHost:
         """Take a changed `tako.toml` or `.env`: what processes get from now on."""
         self.config = config
         self.variables = dict(variables)
+        self.alarms.alerter.reconfigure(config.alerts)
         self.code.changed(python=config.python)
 
     @property
@@ -314,6 +346,7 @@ class AppHost:
 
     def health_changed(self, group: str) -> None:
         """A group's health or slots changed: tell the screen and subscribers."""
+        self.alarms.health_changed(group)
         self.on_health(group)
         if self.streams.has_listeners and (pool := self.groups.pools.get(group)):
             self.streams.tell_health(pool.snapshot())

@@ -74,6 +74,10 @@ class Claims:
             for want in [want for want in desk.parked if want.worker_id == worker_id]:
                 self._give_up(want)
 
+    def is_waiting(self, worker_id: str) -> bool:
+        """Whether a claim of this worker is parked."""
+        return any(want.worker_id == worker_id for desk in self._desks.values() for want in desk.parked)
+
     def waiting(self, group: str) -> int:
         """How many claims of the group are parked."""
         return len(self._desk(group, False).parked)

@@ -216,6 +216,7 @@ class Groups:
     def forget_worker(self, worker_id: str) -> None:
         """Its process is gone."""
         self._host.tokens.forget(worker_id)
+        self._host.rounds.hearing.forget(worker_id)
         self._later(health_rows.forget_worker, worker_id=worker_id)
 
     def redact(self, text: str) -> str:

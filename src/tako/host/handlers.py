@@ -44,6 +44,7 @@ def commands(host: AppHost) -> dict[str, Handler]:
         "logs": own.logs,
         "backup": own.backup,
         "reload": own.reload,
+        "test_alerts": own.test_alerts,
     }
 
 
@@ -196,7 +197,8 @@ class Commands:
 
     async def list_schedules(self, connection: Connection, message: Message) -> Any:
         """When what is fired."""
-        return {"schedules": await self._host.writer.read(inspect.schedules)}
+        now_ms = self._host.clock.now_ms()
+        return {"schedules": await self._host.writer.read(inspect.schedules, now_ms=now_ms)}
 
     def health(self, connection: Connection, message: Message) -> Any:
         """The health of one group, or of all."""
@@ -220,6 +222,11 @@ class Commands:
         """Look at code, settings and secrets now; what has changed takes effect."""
         self._host.look_now()
         return {}
+
+    async def test_alerts(self, connection: Connection, message: Message) -> Any:
+        """Try each channel of `[alerts]` now; what failed before and works again is no problem any more."""
+        found = await self._host.alarms.alerter.test()
+        return {"channels": [{"channel": name, "error": why} for name, why in found]}
 
     async def backup(self, connection: Connection, message: Message) -> Any:
         """A consistent copy of the store, made while it is in use."""

@@ -52,6 +52,7 @@ class Holding:
         pool = self._host.groups.pool_of_worker(worker_id)
         if pool is None or not pool.may_claim(worker_id):
             return _answered({"runs": []})
+        self._host.rounds.hearing.asked(worker_id)
         asked = self.claims.ask(
             group=pool.group, worker_id=worker_id, max_runs=max_runs, wait_s=wait_s, solo=pool.is_solo(worker_id)
         )
@@ -87,6 +88,7 @@ class Holding:
         pool.hello(worker_id, v0=True)
         if not pool.may_claim(worker_id):
             return None
+        host.rounds.hearing.asked(worker_id)
         claimed = await host.writer.do(
             runs.claim,
             worker_id=worker_id,

@@ -72,11 +72,20 @@ def require_room(path: Path) -> None:
     Raises:
         StoreUnavailable: names how much is left.
     """
+    error = shortage(path)
+    if error is not None:
+        error.message = f"{error.message.removesuffix('.')}; nothing was enqueued"
+        raise error
+
+
+def shortage(path: Path) -> StoreUnavailable | None:
+    """What is to be said while the disk of `path` is nearly full; None while it has room."""
     found = os.statvfs(path)
     free = found.f_bavail * found.f_frsize
-    if free < min(MIN_FREE_BYTES, found.f_blocks * found.f_frsize * MIN_FREE_SHARE):
-        raise StoreUnavailable(
-            f"the disk of {path} is nearly full: {free // 1024:,} KiB left; nothing was enqueued",
-            cure="Make room; the engine goes on by itself.",
-            detail={"reason": "DISK_FULL"},
-        )
+    if free >= min(MIN_FREE_BYTES, found.f_blocks * found.f_frsize * MIN_FREE_SHARE):
+        return None
+    return StoreUnavailable(
+        f"the disk of {path} is nearly full: {free // 1024:,} KiB left.",
+        cure="Make room; the engine goes on by itself.",
+        detail={"reason": "DISK_FULL"},
+    )

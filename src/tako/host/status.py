@@ -6,13 +6,12 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 from tako.engine import inspect
+from tako.host.rounds import backlog_severity
 from tako.protocol.messages import GroupHealth, WorkflowInfo
 
 if TYPE_CHECKING:
     from tako.host.app import AppHost
 
-OLD_BACKLOG_WARNING_MS = 5 * 60_000
-OLD_BACKLOG_ERROR_MS = 30 * 60_000
 SICK = ("cooldown", "probing", "degraded", "stopped")
 
 
@@ -25,9 +24,13 @@ async def report(host: AppHost) -> dict[str, Any]:
         *_code_problems(host),
         *_dead_problems(facts),
         *_blocked_problems(host, groups),
-        *_backlog_problems(host, facts),
+        *_backlog_problems(facts),
         *_schedule_problems(facts),
+        *_store_problems(host),
+        *_alert_problems(host),
+        *host.recent.problems(now_ms=host.clock.now_ms()),
     ]
+    counts = dict(host.store.counts)  # the writer's thread changes it
     return {
         "app": host.config.name,
         "environment": host.environment,
@@ -37,7 +40,7 @@ async def report(host: AppHost) -> dict[str, Any]:
         "ok": not any(problem["severity"] == "error" for problem in problems),
         "problems": problems,
         "groups": groups,
-        "counts": totals(host.store.counts),
+        "counts": totals(counts),
         "workflows": workflows(host),
         "store": {
             "path": str(host.places.database),
@@ -76,7 +79,7 @@ def _workflow(host: AppHost, name: str, info: WorkflowInfo | None) -> dict[str, 
     shown: dict[str, Any] = dict(info) if info else {"name": name, "file": None, "line": None, "parameters": []}
     shown["group"] = group
     shown["health"] = pool.snapshot()["state"] if pool else None
-    counts = totals({key: n for key, n in host.store.counts.items() if key[0] == name})
+    counts = totals({key: n for key, n in list(host.store.counts.items()) if key[0] == name})
     shown["counts"] = {status: n for status, n in counts.items() if n}
     return shown
 
@@ -133,11 +136,10 @@ def _blocked_problems(host: AppHost, groups: list[GroupHealth]) -> list[dict[str
     return found
 
 
-def _backlog_problems(host: AppHost, facts: Any) -> list[dict[str, Any]]:
+def _backlog_problems(facts: Any) -> list[dict[str, Any]]:
     found = []
     for workflow, age_ms in sorted(facts.oldest_ready_ms.items()):
-        if age_ms >= OLD_BACKLOG_WARNING_MS:
-            severity = "error" if age_ms >= OLD_BACKLOG_ERROR_MS else "warning"
+        if severity := backlog_severity(age_ms):
             what = f"the oldest waiting run of {workflow} has waited for {age_ms // 60_000} min"
             cure = "Raise `concurrency` or `max_workers` of its group, or look for what is slow (`tako runs list`)."
             found.append(_problem(severity, "old_backlog", what, cure, workflow=workflow))
@@ -153,4 +155,21 @@ def _schedule_problems(facts: Any) -> list[dict[str, Any]]:
             "See `tako schedules` and the engine's log.",
         )
         for late in facts.late_schedules
+    ]
+
+
+def _store_problems(host: AppHost) -> list[dict[str, Any]]:
+    found = [error for error in (host.rounds.store_error, host.rounds.disk_error) if error is not None]
+    return [_problem("error", "store_unavailable", error.message, error.cure) for error in found]
+
+
+def _alert_problems(host: AppHost) -> list[dict[str, Any]]:
+    return [
+        _problem(
+            "error",
+            "undelivered_alerts",
+            f"{failure.lost} alert{'' if failure.lost == 1 else 's'} not delivered by {failure.channel}: {failure.why}",
+            "Mend `[alerts]` in tako.toml or its receiver; `tako alerts test` tries it and clears this.",
+        )
+        for failure in host.alarms.alerter.failures()
     ]

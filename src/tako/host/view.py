@@ -78,7 +78,7 @@ class View:
     def unroutable(self) -> dict[str, int]:
         """Due runs by workflow, of those that nothing declares."""
         found: dict[str, int] = {}
-        for (workflow, lane), n in self._host.store.counts.items():
+        for (workflow, lane), n in list(self._host.store.counts.items()):  # the writer's thread changes it
             if n and lane in ("ready", "solo") and self._host.registry.group_of(workflow) is None:
                 found[workflow] = found.get(workflow, 0) + n
         return found

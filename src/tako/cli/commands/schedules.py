@@ -1,4 +1,4 @@
-"""`tako schedules`: what fires when, and when it last did."""
+"""`tako schedules`: what fires when, when it last did, and what was left out."""
 
 from __future__ import annotations
 
@@ -26,23 +26,23 @@ def run(context: Context, args: argparse.Namespace) -> int:
     now_ms = context.now_ms()
     rows = [
         [
-            str(info.get("workflow", "")),
-            expression(info),
-            _when(info.get("next_ms"), now_ms),
-            _when(info.get("last_ms"), now_ms),
+            str(info["workflow"]),
+            str(info["spec"]),
+            _when(info["next_ms"], now_ms),
+            _when(info["fired_ms"], now_ms),
+            str(info["skipped"]),
+            _state(info),
         ]
         for info in found["schedules"]
     ]
-    output.table(["workflow", "schedule", "next", "last"], rows)
+    output.table(["workflow", "schedule", "next", "last", "skipped", "state"], rows)
     return 0
 
 
-def expression(info: dict[str, Any]) -> str:
-    """A schedule as it was written: five fields and their zone, or an interval."""
-    if cron := info.get("cron") or info.get("expression"):
-        zone = info.get("tz")
-        return f"{cron} {zone}" if zone and zone != "UTC" else str(cron)
-    return f"every {moments.span(info['every_ms'])}" if info.get("every_ms") else ""
+def _state(info: dict[str, Any]) -> str:
+    if info["paused"]:
+        return "paused"
+    return f"late by {moments.span(info['late_ms'])}" if info["late_ms"] else "on time"
 
 
 def _when(at_ms: int | None, now_ms: int) -> str:
