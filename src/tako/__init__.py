@@ -94,17 +94,23 @@ _PACKAGES = ("contrib", "testing")
 __all__ = [*_HOME, "__version__"]
 
 
-def __getattr__(name: str) -> object:
-    """Load a public name at its first use, and keep it: the next use does not come here."""
-    home = _HOME.get(name)
-    if home is None and name not in _PACKAGES:
+if not TYPE_CHECKING:  # else a name that is misspelt would be one of unknown type, not an error
+
+    def __getattr__(name: str) -> object:
+        """Load a public name at its first use, and keep it: the next use does not come here."""
+        home = _HOME.get(name)
+        try:
+            # Not importlib, which is a module more; __import__ with a list gives the module itself.
+            if home is not None:
+                found: object = getattr(__import__(home, fromlist=[name]), name)
+                globals()[name] = found
+                return found
+            if name in _PACKAGES:
+                return __import__(f"tako.{name}", fromlist=["*"])
+        except ModuleNotFoundError as error:
+            if error.name != f"tako.{name}":
+                raise
         raise AttributeError(f"module 'tako' has no attribute {name!r}")
-    # Not importlib: it is a module of its own, and __import__ with a list gives the same one.
-    if home is None:
-        return __import__(f"tako.{name}", fromlist=["*"])
-    found: object = getattr(__import__(home, fromlist=[name]), name)
-    globals()[name] = found
-    return found
 
 
 def __dir__() -> list[str]:

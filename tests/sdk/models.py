@@ -9,6 +9,7 @@ from datetime import date, datetime
 from typing import Generic, NamedTuple, NotRequired, TypedDict, TypeVar
 
 import attrs
+import msgspec
 import pydantic
 
 T = TypeVar("T")
@@ -73,3 +74,8 @@ class Invoice(pydantic.BaseModel):
 class Parcel:
     _weight: int
     labels: list[Color] = attrs.Factory(list)
+
+
+class Event(msgspec.Struct):
+    at: datetime
+    tags: list[str] = []

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from tako import PayloadError
 from tako.sdk import annotations as kinds
 from tako.sdk import payload
-from tests.sdk.models import Box, Color, Invoice, Item, Level, Order, Parcel, Point, Rights, Special, Tree
+from tests.sdk.models import Box, Color, Event, Invoice, Item, Level, Order, Parcel, Point, Rights, Special, Tree
 
 NOW = datetime(2026, 11, 23, 8, 0, 0, 123456, tzinfo=UTC)
 ID = UUID("0198a000-0000-7000-8000-000000000001")
@@ -106,6 +106,16 @@ def test_models_of_pydantic_come_back_with_their_fields_and_aliases() -> None:
     assert json.loads(text)["total"] == 3
     assert decode(Invoice, text) == invoice
     assert decode(list[Invoice], encode(list[Invoice], [invoice])) == [invoice]
+
+
+def test_structs_of_msgspec_come_back() -> None:
+    event = Event(NOW, ["a"])
+
+    assert decode(Event, encode(Event, event)) == event
+    assert stored_refusal(list[Event], '[{"at":"2026-01-01T00:00:00Z","tags":[1]}]').startswith(
+        "result[0].tags[0]: Expected"
+    )
+    assert stored_refusal(Event, "{}") == "result: Object missing required field `at`"
 
 
 def test_a_dataclass_gets_its_fields_that_are_not_of_init_back() -> None:

@@ -298,7 +298,7 @@ def test_enqueue_tells_the_engine_its_deadline(engine: FakeEngine) -> None:
     declare(plain).using(deadline="2s").enqueue(order_id=1)
 
     deadline = engine.asked("enqueue_runs")[0]["deadline_mono_ms"]
-    assert before < deadline <= before + 2_500
+    assert before < deadline < before + 2_000  # so that its answer, whatever it is, comes in time
 
 
 @pytest.mark.parametrize(

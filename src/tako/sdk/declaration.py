@@ -222,8 +222,11 @@ def _place(fn: "Any") -> tuple[str, int]:
         return getattr(fn, "__module__", "?"), 0
     import os
 
-    file = code.co_filename
-    return file.removeprefix(os.getcwd() + os.sep), code.co_firstlineno  # noqa: PTH109  (pathlib costs 8 ms)
+    try:
+        root = os.getcwd() + os.sep  # noqa: PTH109  (pathlib costs 8 ms)
+    except FileNotFoundError:  # the folder has been removed under us
+        root = ""
+    return code.co_filename.removeprefix(root), code.co_firstlineno
 
 
 def _name(value: "Any", *, what: str) -> str:
