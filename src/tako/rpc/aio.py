@@ -16,7 +16,7 @@ from os import getpid
 from time import monotonic
 
 from tako.protocol.framing import Framer
-from tako.rpc.link import unmark
+from tako.rpc.link import NO_SIGNAL, unmark
 from tako.rpc.request import Request, introduction, read_reply
 
 TYPE_CHECKING = False
@@ -172,6 +172,13 @@ class Wire:
             self._asked.pop(asked.number, None)
             if asked in self._outbox:
                 self._outbox.remove(asked)
+            if self._guard.is_done:
+                self.close_if_idle()
+
+    def close_if_idle(self) -> None:
+        """Close it unless calls are in flight."""
+        if not self._asked:
+            self.close()
 
     def close(self) -> None:
         """Close it; calls in flight find it broken. Twice is harmless."""
@@ -201,7 +208,10 @@ class Wire:
         """Send what was asked in this turn of the loop, in one call."""
         if self.is_broken or self._is_writing or not self._outbox:
             return
-        self._batch, self._outbox = self._outbox, []
+        self._batch = [asked for asked in self._outbox if not asked.future.done()]  # but those cancelled meanwhile
+        self._outbox = []
+        if not self._batch:
+            return
         for asked in self._batch:
             asked.may_be_known = True
         head, self._introduction = self._introduction, b""
@@ -214,12 +224,14 @@ class Wire:
 
     def _write(self) -> None:
         try:
-            count = self._socket.send(self._rest)
+            count = self._socket.send(self._rest, NO_SIGNAL)
         except BlockingIOError:
             count = 0
         except OSError:
-            self.close()
-            return
+            # The other end is gone. The reader finds that out, and what was said before.
+            unmark(self._batch, self._sent)
+            self._rest = self._rest[:0]
+            count = 0
         self._sent += count
         self._rest = self._rest[count:]
         if self._rest:
@@ -276,6 +288,10 @@ class Wire:
     def _expire(self) -> None:
         self._timer = None
         now = monotonic()
+        if any(asked.deadline <= now for asked in self._batch):
+            # Half a line of it has left. The rest must not follow when its caller has been told that it was not sent.
+            self.close()
+            return
         left = [asked.deadline for asked in self._asked.values() if asked.deadline > now]
         for asked in list(self._asked.values()):
             if asked.deadline <= now and not asked.future.done():
@@ -287,10 +303,11 @@ class Wire:
 class _Guard:
     """Closes the connection of a loop when the loop shuts its async generators down, as asyncio.run does at its end."""
 
-    __slots__ = ("_generator", "wire")
+    __slots__ = ("_generator", "is_done", "wire")
 
     def __init__(self, wire: Wire) -> None:
         self.wire = wire
+        self.is_done = False  # from then on, a connection is closed when its last call has ended
         self._generator = self._wait()
         try:
             self._generator.__anext__().send(None)  # up to its `yield`, which needs nobody to wait for
@@ -303,4 +320,5 @@ class _Guard:
         try:
             yield
         finally:
-            self.wire.close()
+            self.is_done = True
+            self.wire.close_if_idle()

@@ -82,6 +82,12 @@ class Server:
         server, self._server = self._server, None
         if server is None:
             return
+        # Who was accepted just now becomes a connection first, to be closed like the others: asyncio forgets, and does
+        # not close, what it has accepted for a server that is closed before the transport is made.
+        for listener in server.sockets:
+            asyncio.get_running_loop().remove_reader(listener.fileno())
+        for _ in range(3):
+            await asyncio.sleep(0)
         server.close()
         for connection in list(self.connections):
             connection.close()
