@@ -68,6 +68,8 @@ HOT = {
     "permits_out": "PRIMARY KEY (workflow=? AND kind=? AND key=?)",
     "limited_by_concurrency": "runs_limited",
     "limited_by_rate": "runs_rate",
+    "due_with_key": "runs_ready",
+    "paused_runs": "runs_paused",
     "thawed": "cooling_free",
     "last_cooling": "cooling_free",
     "delete_steps": "steps_name",
@@ -76,11 +78,12 @@ HOT = {
     "delete_attempts": "PRIMARY KEY (run=?)",
 }
 # Tables that have a handful of rows, lists from json_each, and results of inner queries may be walked.
-SMALL = re.compile(r"SCAN (counts|workers|group_health|registries|schedules|meta|json_each|family|levels|\(subquery)")
+SMALL = re.compile(r"SCAN (counts|workers|group_health|registries|schedules|meta|pauses|json_each|family|levels|\(sub)")
 # Bound so often that finding names would show.
 POSITIONAL = {"insert_run", "insert_payload"}
 # These read everything, on purpose: they are for tests and doctors, or end at a page.
-WALKS = {"broken_invariants", "wrong_counts", "wrong_permits", "all_epochs", "all_steps", "list_runs"}
+WALKS = {"broken_invariants", "wrong_counts", "wrong_permits", "due_runs_of_all", "all_epochs", "all_steps"}
+WALKS |= {"list_runs"}
 # And these, when code or the clock changes.
 WALKS |= {"count_rate_permits", "recool"}
 

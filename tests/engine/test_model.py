@@ -11,7 +11,8 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from tako.engine import invariants, leases, runs
+from tako.engine import invariants, leases, pausing, runs
+from tako.engine.pauses import KEY, WORKFLOW, Target
 from tako.engine.store import Store
 from tako.errors import LeaseLost, TakoError
 from tests.support.clock import FakeClock
@@ -111,12 +112,23 @@ class Engine(RuleBasedStateMachine):
             assert self.rig.row(run_id) == before
         self.drop_ended_leases()
 
+    @rule(workflow=st.sampled_from(WORKFLOWS), key=st.sampled_from(["", "a", "b"]), paused=st.booleans())
+    def pause(self, workflow: str, key: str, paused: bool) -> None:
+        target = Target(KEY if key else WORKFLOW, workflow, key)
+        if paused:
+            self.rig.do(pausing.pause, target, now_ms=self.rig.now_ms)
+        else:
+            self.rig.do(pausing.resume, target)
+
     # --- workers ----------------------------------------------------------------------------------------------------
 
     @rule(worker_id=st.sampled_from(WORKERS), n=st.integers(1, 4))
     def claim(self, worker_id: str, n: int) -> None:
         for run in self.rig.claim(worker_id, names=tuple(WORKFLOWS), n=n, solo=worker_id == "solo"):
             row = self.rig.row(run["id"])
+            assert row["workflow"] not in self.rig.store.pauses.workflows
+            paused = self.rig.store.pauses.keys.get(row["workflow"], frozenset())
+            assert paused.isdisjoint((row["key"], row["concurrency_key"], row["rate_key"]))
             assert row["run_at_ms"] is None
             assert run["epoch"] == row["epoch"]
             self.claims.append({"run_id": run["id"], "worker_id": worker_id, "epoch": run["epoch"]})
@@ -211,6 +223,8 @@ class Engine(RuleBasedStateMachine):
     def everything_ends(self) -> None:
         """L1: faults have stopped; whoever waits gets what it waits for, and every run reaches an end."""
         rig = self.rig
+        for target in rig.store.pauses.since_ms:
+            rig.do(pausing.resume, target)
         for worker_id in WORKERS:
             rig.drain(worker_id)
         for _ in range(400):

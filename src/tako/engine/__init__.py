@@ -8,9 +8,10 @@ plug.
 **A run's life** (`states.py`). It is `pending`, `running`, or has ended as `succeeded`, `cancelled` or `dead`. A
 pending run waits in a *lane*: `later` (not due: a start time, a backoff, a sleep, a signal), `ready` (in line), `solo`
 (in line for a worker of its own), `limited` (due, and held back by its workflow's `concurrency` or `rate`; see
-`limits.py`). One index per lane has its runs in the order in which they are claimed, so a claim reads as many rows as
-it takes, whether ten wait or ten million. `promote_due` moves runs out of `later` when their time has come; nothing
-else looks at the clock.
+`limits.py`), `paused` (due, and people hold back its key; see `pausing.py`). One index per lane has its runs in the
+order in which they are claimed, so a claim reads as many rows as it takes, whether ten wait or ten million.
+`promote_due` moves runs out of `later` when their time has come; nothing else looks at the clock. `line.py` says which
+lane a due run gets into.
 
 **Who has the authority.** A claim raises the run's *epoch* and names the worker. Every write of a worker carries both,
 and a write that does not match the row changes nothing and is told so (`LeaseLost`). That guard alone keeps two

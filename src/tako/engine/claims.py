@@ -6,7 +6,7 @@ import json
 import sqlite3
 from collections.abc import Sequence
 
-from tako.engine import endings, limits, retry, steps, waiters
+from tako.engine import endings, limits, line, pausing, retry, steps, waiters
 from tako.engine.events import Changed, Ready
 from tako.engine.store import Reader, Store
 from tako.protocol.messages import ClaimedRun
@@ -21,15 +21,18 @@ def claim(
     now_ms: int,
     release: str,
     solo: bool = False,
+    group: str | None = None,
 ) -> list[ClaimedRun]:
     """Give a worker up to `max_runs` runs of these workflows, with their saved steps; suspects one at a time.
 
-    Cost grows with what is taken, not with what waits: a workflow with nobody in line is not even asked. Higher
-    priority first, then who has been due longest.
+    Cost grows with what is taken, not with what waits: a workflow that is paused, or has nobody in line, is not even
+    asked. Higher priority first, then who has been due longest. `group` is the worker's, which may be paused.
     """
+    if group is not None and group in store.pauses.groups:
+        return []
     lane, limit = ("solo", min(1, max_runs)) if solo else ("ready", max_runs)
     heads: list[sqlite3.Row] = []
-    asked = [name for name in names if store.count(name, lane) > 0]
+    asked = [name for name in names if store.count(name, lane) > 0 and not pausing.is_paused(store, name)]
     for name in asked:
         heads += store.all("solo_heads" if solo else "ready_heads", workflow=name, limit=limit)
     if len(asked) > 1:
@@ -40,8 +43,9 @@ def claim(
         for row in expired:
             _expire(store, row["id"], now_ms=now_ms)
         return claim(
-            store, worker_id=worker_id, names=names, max_runs=max_runs, now_ms=now_ms, release=release, solo=solo
-        )
+            store, worker_id=worker_id, names=names, max_runs=max_runs, now_ms=now_ms, release=release, solo=solo,
+            group=group,
+        )  # fmt: skip
     return _take(store, taken, lane=lane, worker_id=worker_id, release=release, now_ms=now_ms)
 
 
@@ -59,10 +63,7 @@ def promote_due(store: Store, *, now_ms: int, limit: int = 500) -> int:
     for run in due:
         if run["parked"] is not None:
             waiters.time_out(store, run, now_ms=now_ms)
-    lanes = [
-        "ready" if limits.enter(store, run["workflow"], run["concurrency_key"], run["rate_key"]) else "limited"
-        for run in due
-    ]
+    lanes = [line.enter(store, run) for run in due]
     store.many("promote_run", [{"seq": run["seq"], "lane": lane} for run, lane in zip(due, lanes, strict=True)])
     for run, lane in zip(due, lanes, strict=True):
         store.move(run["workflow"], "later", lane)

@@ -8,7 +8,7 @@ import sqlite3
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from tako.engine import guard, intake, limits, retry, waiters
+from tako.engine import guard, intake, limits, line, retry, waiters
 from tako.engine.events import Ended
 from tako.engine.store import Store
 from tako.protocol.messages import Outcome, RemoteError, RetryPolicy
@@ -163,7 +163,7 @@ def _fail(
     """Back to pending for the next attempt."""
     lane = "later"
     if run_at_ms <= now_ms:
-        lane = "ready" if limits.returned(store, run) else "limited"
+        lane = line.enter_again(store, run)
     store.run(
         "fail_run", seq=run["seq"], epoch=run["epoch"], lane=lane, run_at_ms=run_at_ms, reason=words, warnings=note
     )

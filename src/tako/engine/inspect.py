@@ -1,6 +1,6 @@
 """Runs as people and programs see them. Reads only, on the reading connection; nothing here counts rows.
 
-`blocked` depends on workers, which the store does not know: the host adds it, and the group.
+Whether a run is `blocked` can depend on workers, which the store does not know: the host adds that, and the group.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any, cast
 
-from tako.engine import retry, waiters
+from tako.engine import pausing, retry, waiters
 from tako.engine.store import Reader
 from tako.protocol.messages import AttemptInfo, RunInfo, ShownStatus, StepInfo
 
@@ -19,8 +19,8 @@ from tako.protocol.messages import AttemptInfo, RunInfo, ShownStatus, StepInfo
 # if there are: then it soon has a page full.
 _FEW = 2_000
 
-_PENDING = ("later", "ready", "solo", "limited")
-_HELD = {"sleeping": "sleep", "waiting": "wait", "limited": "limited"}
+_PENDING = ("later", "ready", "solo", "limited", "paused")
+_HELD = {"sleeping": "sleep", "waiting": "wait", "limited": "limited", "blocked": "blocked"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,12 +63,14 @@ def list_runs(
     since_ms: int | None = None,
     until_ms: int | None = None,
     parent_id: str | None = None,
+    blocked: Collection[str] = (),
     limit: int = 100,
     after: str | None = None,
 ) -> Page:
     """A page of runs, newest first. `status` is stored or shown ("sleeping", "limited"…); times are of creation.
 
-    `workflows` are all the names that will do, such as those of a group. `after` is `next` of the page before.
+    `workflows` are all the names that will do, such as those of a group; `blocked` those whose due runs cannot start
+    now. `after` is `next` of the page before.
     """
     names = [workflow] if workflow is not None else None if workflows is None else sorted(workflows)
     stored, held = _stored(status)
@@ -78,6 +80,7 @@ def list_runs(
         names=None if names is None else json.dumps(names),
         status=stored,
         held=held,
+        blocked=json.dumps(sorted(blocked)),
         key=key,
         since_ms=since_ms,
         until_ms=until_ms,
@@ -85,7 +88,7 @@ def list_runs(
         limit=limit + 1,
         **({} if among is None else {"among": json.dumps(among)}),
     )
-    shown = [_shown(row) for row in rows[:limit]]
+    shown = [_shown(reader, row) for row in rows[:limit]]
     return Page(shown, str(rows[limit - 1]["seq"]) if len(rows) > limit else None)
 
 
@@ -153,7 +156,7 @@ def interventions(reader: Reader, run_id: str) -> list[dict[str, Any]]:
 
 def _with_details(reader: Reader, row: sqlite3.Row, wanted: Collection[str]) -> RunInfo:
     seq = row["seq"]
-    info = _shown(row)
+    info = _shown(reader, row)
     failed = reader.one("last_traceback", run=seq)
     info["traceback"] = None if failed is None else failed["traceback"]
     waiting = reader.one("waiter", run=seq)
@@ -221,12 +224,15 @@ def _attempt(row: sqlite3.Row) -> AttemptInfo:
 # --- one line of a list ---------------------------------------------------------------------------------------------
 
 
-def _shown(row: sqlite3.Row) -> RunInfo:
+def _shown(reader: Reader, row: sqlite3.Row) -> RunInfo:
     status: str = row["status"]
+    blocked = None
     if row["parked"] is not None:
         status = "sleeping" if row["parked"] == "sleep" else "waiting"
     elif row["lane"] == "limited":
         status = "limited"
+    elif row["lane"] == "paused":
+        status, blocked = "blocked", pausing.why_held(reader, row)
     return {
         "id": row["id"],
         "workflow": row["workflow"],
@@ -246,7 +252,7 @@ def _shown(row: sqlite3.Row) -> RunInfo:
         "error": None if status == "cancelled" else row["reason"],
         "reason": row["reason"] if status in ("cancelled", "dead") else None,
         "warnings": json.loads(row["warnings"]) if row["warnings"] else [],
-        "blocked": None,
+        "blocked": blocked,
         "acknowledged": bool(row["acknowledged"]),
     }
 

@@ -8,11 +8,14 @@ import json
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from tako.engine import guard, limits
+from tako.engine import guard, limits, line
 from tako.engine.events import Changed, Later, Ready
 from tako.engine.store import Store
 from tako.errors import DuplicateRun, QueueFull, RunFinished
 from tako.protocol.messages import Enqueued, NewRun
+
+# The lanes, and running.
+UNFINISHED = ("ready", "later", "solo", "limited", "paused", "running")
 
 
 def enqueue(store: Store, new: Sequence[NewRun], *, now_ms: int, scheduled_for_ms: int | None = None) -> list[Enqueued]:
@@ -39,7 +42,7 @@ def enqueue(store: Store, new: Sequence[NewRun], *, now_ms: int, scheduled_for_m
 
 def insert(store: Store, wanted: Sequence[NewRun], *, now_ms: int, scheduled_for_ms: int | None = None) -> set[str]:
     """Store runs whose keys are known to be free and whose number is known to be allowed; the ids that were new."""
-    if any(run["workflow"] in store.options for run in wanted):
+    if store.options and any(limits.is_limited(store, run["workflow"]) for run in wanted):
         # A run that is there already must not take a permit.
         known = {row["id"] for row in store.all("run_seqs", ids=json.dumps([run["id"] for run in wanted]))}
         wanted = [run for run in wanted if run["id"] not in known]
@@ -72,7 +75,7 @@ def withdraw(store: Store, run_id: str) -> bool:
 
 def unfinished(store: Store, workflow: str) -> int:
     """How many runs of a workflow have not ended."""
-    return sum(store.count(workflow, state) for state in ("ready", "later", "solo", "limited", "running"))
+    return sum(store.count(workflow, state) for state in UNFINISHED)
 
 
 def tell_pending(store: Store, run_id: str, workflow: str, lane: str, run_at_ms: int | None) -> None:
@@ -138,10 +141,12 @@ def _check_room(store: Store, wanted: Sequence[NewRun]) -> None:
     if not store.options:
         return
     for workflow in {run["workflow"] for run in wanted} & store.options.keys():
+        limit = store.options[workflow].max_pending
+        if limit is None:
+            continue
         ids = [run["id"] for run in wanted if run["workflow"] == workflow]
         have = sum(unfinished(store, name) for name in store.options[workflow].names)
-        limit = store.options[workflow].max_pending
-        if limit is None or have + len(ids) <= limit:
+        if have + len(ids) <= limit:
             continue
         known = len(store.all("run_seqs", ids=json.dumps(ids)))
         if have + len(ids) - known > limit:
@@ -171,8 +176,7 @@ def _rows(
         run_at_ms = _run_at_ms(run, now_ms)
         lane = "later"
         if run_at_ms <= now_ms:
-            may_enter = limits.enter(store, run["workflow"], get("concurrency_key"), get("rate_key"))
-            lane = "ready" if may_enter else "limited"
+            lane = line.enter_new(store, run["workflow"], get("key"), get("concurrency_key"), get("rate_key"))
         lanes.append(lane)
         rows.append(
             (

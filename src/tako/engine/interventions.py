@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from tako.engine import endings, guard, intake, limits, states
+from tako.engine import endings, guard, intake, line, states
 from tako.engine.store import Store
 from tako.errors import DuplicateRun, RunFinished, StepError
 
@@ -68,8 +68,7 @@ def retry(store: Store, run_id: str, *, from_step: str | None = None, now_ms: in
         store.run("copy_steps", run=run["seq"], generation=generation, before=position)
         generation += 1
     store.run("delete_result", run=run["seq"])
-    may_enter = limits.enter(store, run["workflow"], run["concurrency_key"], run["rate_key"])
-    lane = "ready" if may_enter else "limited"
+    lane = line.enter(store, run)
     store.run("retry_run", seq=run["seq"], lane=lane, generation=generation, now_ms=now_ms)
     was = f"was {run['status']}" + (f": {run['reason']}" if run["reason"] else "")
     what = "retry" if from_step is None else f"retry from step {from_step}"

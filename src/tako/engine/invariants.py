@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from tako.engine import limits
+from tako.engine import limits, pausing
 from tako.engine.leases import Leases
 from tako.engine.store import Reader, Store
 
@@ -32,6 +32,7 @@ def check(store: Reader, leases: Leases | None = None, *, seen: Seen | None = No
               for row in store.all("wrong_counts")]  # fmt: skip
     if isinstance(store, Store):
         found += limits.problems(store)
+        found += pausing.problems(store)
     if leases is not None:
         found += _check_leases(store, leases)
     if seen is not None:

@@ -14,7 +14,7 @@ import sqlite3
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field
 
-from tako.engine import endings, intake, limits
+from tako.engine import endings, intake, line
 from tako.engine.store import Reader, Store
 
 CRASH_CAP = 3
@@ -117,7 +117,7 @@ class Leases:
 class Released:
     """Ids of runs that were taken from a worker, by what became of them. False when there were none.
 
-    `ready` and `solo` hold also those that a limit holds back for now.
+    `ready` and `solo` hold also those that a limit or a pause holds back for now.
     """
 
     ready: list[str] = field(default_factory=list)
@@ -230,8 +230,9 @@ def _return_to(
     store: Store, run: sqlite3.Row, lane: str, *, crashed: int, suspect_ms: int | None, cut_short: int | None = None,
     now_ms: int,
 ) -> None:  # fmt: skip
-    if not limits.returned(store, run):
-        lane = "limited"
+    back = line.enter_again(store, run)
+    if back != line.READY:
+        lane = back
     store.run(
         "release_run", seq=run["seq"], epoch=run["epoch"], lane=lane, crashed=crashed, suspect_ms=suspect_ms,
         cut_short=crashed if cut_short is None else cut_short, now_ms=now_ms,

@@ -29,6 +29,12 @@ RUNNING, RATE = "running", "rate"
 _LOOK_AT = 100
 
 
+def is_limited(store: Store, workflow: str) -> bool:
+    """Whether runs of this workflow need a permit to get into line."""
+    options = store.options.get(workflow)
+    return options is not None and options.is_limited
+
+
 def enter(store: Store, workflow: str, concurrency_key: str | None, rate_key: str | None) -> bool:
     """Whether a run may get into line; if so, it has its permits now."""
     options = store.options.get(workflow)

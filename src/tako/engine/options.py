@@ -32,7 +32,7 @@ class Options:
 
 
 def declared(registries: Mapping[str, Registry]) -> dict[str, Options]:
-    """By every name, of the workflows that declare any of this."""
+    """By every name, of the workflows that declare any of this or have more than one name."""
     found: dict[str, Options] = {}
     for registry in registries.values():
         for info in registry["workflows"]:
@@ -46,7 +46,7 @@ def declared(registries: Mapping[str, Registry]) -> dict[str, Options]:
                 rate_count=rate.get("count"),
                 rate_per_ms=rate.get("per_ms", 0),
             )
-            if options != Options(names=options.names):
+            if len(options.names) > 1 or options != Options(names=options.names):
                 found |= dict.fromkeys(options.names, options)
     return found
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from tako.engine import limits, options
+from tako.engine import limits, options, pausing
 from tako.engine.store import Reader, Store
 from tako.protocol.messages import Registry
 
@@ -36,3 +36,4 @@ def obey(store: Store, registries: dict[str, Registry]) -> None:
     before = store.options
     store.obey(found)
     limits.obey(store, before, found)
+    pausing.obey(store)

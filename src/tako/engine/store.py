@@ -16,6 +16,7 @@ from typing import Any, Literal, Self
 from tako.engine import faults, options, schema, sql
 from tako.engine.events import Event, Ready
 from tako.engine.options import Options
+from tako.engine.pauses import Pauses
 from tako.errors import TakoError
 
 Durability = Literal["full", "process"]
@@ -78,6 +79,9 @@ class Store(Reader):
         self._last_seq = 0
         # What workflows declare and the rules keep, by name. `obey` replaces it; see registry.py.
         self.options: dict[str, Options] = {}
+        # What people have paused; see pausing.py.
+        self.pauses = Pauses()
+        self._pauses_before: Pauses | None = None
         self._options_before: dict[str, Options] | None = None
 
     @classmethod
@@ -159,7 +163,7 @@ class Store(Reader):
         self.connection.execute("COMMIT")
         self.counts.update(self._working)
         self._working.clear()
-        self._options_before = None
+        self._options_before = self._pauses_before = None
 
     def rollback(self) -> None:
         """Undo everything since `begin`. SQLite may have done so itself, after a full disk for example."""
@@ -168,6 +172,8 @@ class Store(Reader):
         self._ready.clear()
         if self._options_before is not None:
             self.options, self._options_before = self._options_before, None
+        if self._pauses_before is not None:
+            self.pauses, self._pauses_before = self._pauses_before, None
         if self.connection.in_transaction:
             self.connection.execute("ROLLBACK")
 
@@ -210,6 +216,12 @@ class Store(Reader):
             self._options_before = self.options
         self.options = found
 
+    def keep_pauses(self, found: Pauses) -> None:
+        """Go by these from now on; by the ones before, if the transaction fails."""
+        if self._pauses_before is None:
+            self._pauses_before = self.pauses
+        self.pauses = found
+
     # --- numbers kept in memory -------------------------------------------------------------------------------------
 
     def take_seqs(self, n: int) -> int:
@@ -223,6 +235,11 @@ class Store(Reader):
         key = (workflow, state)
         found = self._working.get(key)
         return self.counts.get(key, 0) if found is None else found
+
+    def workflows_in(self, state: str) -> list[str]:
+        """The workflows that have runs in a lane or status, as this transaction sees it."""
+        known = {name for name, its_state in (*self.counts, *self._working) if its_state == state}
+        return sorted(name for name in known if self.count(name, state))
 
     def move(self, workflow: str, before: str | None, after: str | None, n: int = 1) -> None:
         """Account for `n` runs that went from one lane or status to another. None: they were made, or deleted."""
@@ -257,6 +274,7 @@ class Store(Reader):
                 self.set_meta("store_id", os.urandom(16).hex())
         self.counts = {(row["workflow"], row["state"]): row["n"] for row in self.all("all_counts")}
         self.options = options.parse(self.get_meta("options"))
+        self.pauses = Pauses.of(self.all("all_pauses"))
         row = self.one("last_seq")
         assert row is not None
         self._last_seq = row["seq"]

@@ -10,7 +10,7 @@ import json
 import sqlite3
 from typing import NotRequired, TypedDict
 
-from tako.engine import guard, intake, limits, steps
+from tako.engine import guard, intake, limits, line, steps
 from tako.engine.store import Store
 from tako.errors import RunFinished, UnknownSignal
 
@@ -206,8 +206,8 @@ def _take(store: Store, run: int, event_name: str, *, now_ms: int) -> str | None
 
 
 def _let_go(store: Store, run: sqlite3.Row, *, kind: str | None, lane: str, run_at_ms: int | None) -> None:
-    if lane == "ready" and not limits.returned(store, run):
-        lane = "limited"
+    if lane == "ready":
+        lane = line.enter_again(store, run)
     store.run("park_run", seq=run["seq"], epoch=run["epoch"], parked=kind, lane=lane, run_at_ms=run_at_ms)
     store.move(run["workflow"], "running", lane)
     if lane == "later":
@@ -221,8 +221,7 @@ def _wake(store: Store, run: sqlite3.Row, *, kind: str, value: str, now_ms: int)
     assert waiter is not None
     steps.keep(store, run, name=waiter["step"], kind=kind, result=value, started_ms=waiter["parked_ms"], now_ms=now_ms)
     store.run("delete_waiter", run=run["seq"])
-    may_enter = limits.enter(store, run["workflow"], run["concurrency_key"], run["rate_key"])
-    lane = "ready" if may_enter else "limited"
+    lane = line.enter(store, run)
     store.run("wake_run", seq=run["seq"], lane=lane, now_ms=now_ms)
     store.move(run["workflow"], "later", lane)
     intake.tell_pending(store, run["id"], run["workflow"], lane, now_ms)

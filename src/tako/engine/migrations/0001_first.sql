@@ -7,7 +7,8 @@ CREATE TABLE runs (
   id               TEXT    NOT NULL UNIQUE,
   workflow         TEXT    NOT NULL,
   status           TEXT    NOT NULL,
-  -- Where a pending run waits: not due, to be claimed, to be claimed alone (a suspect), or due and held back by a limit.
+  -- Where a pending run waits: not due, to be claimed, to be claimed alone (a suspect), or due and held back by a limit
+  -- or by a pause of its key.
   lane             TEXT,
   -- Why a pending run waits: an unfinished sleep or wait_for. NULL: it waits for its time or a claim.
   parked           TEXT,
@@ -59,6 +60,7 @@ CREATE TABLE runs (
         WHEN 'later' THEN (run_at_ms IS NOT NULL OR parked = 'wait')
                          AND (parked IS NULL OR parked IN ('sleep', 'wait'))
         WHEN 'limited' THEN run_at_ms IS NOT NULL AND parked IS NULL
+        WHEN 'paused'  THEN run_at_ms IS NOT NULL AND parked IS NULL
         WHEN 'solo'  THEN run_at_ms IS NOT NULL AND parked IS NULL AND suspect_ms IS NOT NULL
         ELSE 0 END
     WHEN 'running' THEN
@@ -83,6 +85,7 @@ CREATE INDEX runs_limited ON runs (workflow, coalesce(concurrency_key, ''), prio
   WHERE lane = 'limited';
 CREATE INDEX runs_rate    ON runs (workflow, coalesce(rate_key, ''), priority DESC, run_at_ms)
   WHERE lane = 'limited';
+CREATE INDEX runs_paused  ON runs (workflow, priority DESC, run_at_ms) WHERE lane = 'paused';
 -- The next due time is its first entry.
 CREATE INDEX runs_later   ON runs (run_at_ms) WHERE lane = 'later';
 -- What a dead worker held, and what was running when a daemon died.
@@ -184,6 +187,16 @@ CREATE TABLE cooling (
   free_at_ms INTEGER NOT NULL
 ) STRICT;
 CREATE INDEX cooling_free ON cooling (free_at_ms);
+
+-- What people have paused: a workflow, a group, or (of a workflow) a key; '' but for a key.
+CREATE TABLE pauses (
+  kind     TEXT    NOT NULL CHECK (kind IN ('workflow', 'group', 'key')),
+  name     TEXT    NOT NULL,
+  key      TEXT    NOT NULL,
+  since_ms INTEGER NOT NULL,
+  PRIMARY KEY (kind, name, key),
+  CHECK ((kind = 'key') = (key <> ''))
+) STRICT, WITHOUT ROWID;
 
 -- What people did: retries and acknowledgements.
 CREATE TABLE interventions (

@@ -2,21 +2,26 @@
 -- One run as it is shown.
 SELECT r.seq, r.id, r.workflow, r.status, r.parked, r.lane, r.attempt, r.retries, r.created_ms, r.run_at_ms,
        r.started_ms, r.ended_ms, r.key, r.priority, r.scheduled_for_ms, r.reason, r.warnings, r.acknowledged,
-       r.generation, parent.id AS parent_id
+       r.generation, r.concurrency_key, r.rate_key, parent.id AS parent_id
   FROM runs AS r LEFT JOIN runs AS parent ON parent.seq = r.parent
  WHERE r.id = :id;
 
 -- name: list_runs
--- From the newest on, until the page is full. A filter that is NULL lets all through; `held` '' means by nothing.
+-- From the newest on, until the page is full. A filter that is NULL lets all through; `held` '' means by nothing, and
+-- `blocked` are the workflows that cannot start now.
 -- Filters that match little are given to list_runs_among instead, where there is an index.
 SELECT r.seq, r.id, r.workflow, r.status, r.parked, r.lane, r.attempt, r.retries, r.created_ms, r.run_at_ms,
        r.started_ms, r.ended_ms, r.key, r.priority, r.scheduled_for_ms, r.reason, r.warnings, r.acknowledged,
-       r.generation, parent.id AS parent_id
+       r.generation, r.concurrency_key, r.rate_key, parent.id AS parent_id
   FROM runs AS r LEFT JOIN runs AS parent ON parent.seq = r.parent
  WHERE (:before IS NULL OR r.seq < :before)
    AND (:names IS NULL OR r.workflow IN (SELECT value FROM json_each(:names)))
    AND (:status IS NULL OR r.status = :status)
-   AND (:held IS NULL OR coalesce(r.parked, CASE r.lane WHEN 'limited' THEN 'limited' END, '') = :held)
+   AND (:held IS NULL OR :held = coalesce(r.parked, CASE
+     WHEN r.lane = 'limited' THEN 'limited'
+     WHEN r.lane = 'paused' THEN 'blocked'
+     WHEN r.lane IN ('ready', 'solo') AND r.workflow IN (SELECT value FROM json_each(:blocked)) THEN 'blocked'
+     END, ''))
    AND (:key IS NULL OR r.key = :key)
    AND (:since_ms IS NULL OR r.created_ms >= :since_ms)
    AND (:until_ms IS NULL OR r.created_ms < :until_ms)
@@ -26,13 +31,17 @@ SELECT r.seq, r.id, r.workflow, r.status, r.parked, r.lane, r.attempt, r.retries
 -- The same among few rows, found by an index; :among is a JSON list.
 SELECT r.seq, r.id, r.workflow, r.status, r.parked, r.lane, r.attempt, r.retries, r.created_ms, r.run_at_ms,
        r.started_ms, r.ended_ms, r.key, r.priority, r.scheduled_for_ms, r.reason, r.warnings, r.acknowledged,
-       r.generation, parent.id AS parent_id
+       r.generation, r.concurrency_key, r.rate_key, parent.id AS parent_id
   FROM runs AS r LEFT JOIN runs AS parent ON parent.seq = r.parent
  WHERE r.seq IN (SELECT value FROM json_each(:among))
    AND (:before IS NULL OR r.seq < :before)
    AND (:names IS NULL OR r.workflow IN (SELECT value FROM json_each(:names)))
    AND (:status IS NULL OR r.status = :status)
-   AND (:held IS NULL OR coalesce(r.parked, CASE r.lane WHEN 'limited' THEN 'limited' END, '') = :held)
+   AND (:held IS NULL OR :held = coalesce(r.parked, CASE
+     WHEN r.lane = 'limited' THEN 'limited'
+     WHEN r.lane = 'paused' THEN 'blocked'
+     WHEN r.lane IN ('ready', 'solo') AND r.workflow IN (SELECT value FROM json_each(:blocked)) THEN 'blocked'
+     END, ''))
    AND (:key IS NULL OR r.key = :key)
    AND (:since_ms IS NULL OR r.created_ms >= :since_ms)
    AND (:until_ms IS NULL OR r.created_ms < :until_ms)
@@ -56,7 +65,8 @@ SELECT id FROM runs WHERE parent = :run ORDER BY seq;
 SELECT seq FROM runs WHERE lane = 'ready'
 UNION ALL SELECT seq FROM runs WHERE lane = 'later'
 UNION ALL SELECT seq FROM runs WHERE lane = 'solo'
-UNION ALL SELECT seq FROM runs WHERE lane = 'limited';
+UNION ALL SELECT seq FROM runs WHERE lane = 'limited'
+UNION ALL SELECT seq FROM runs WHERE lane = 'paused';
 
 -- name: running_seqs
 SELECT seq FROM runs WHERE status = 'running';

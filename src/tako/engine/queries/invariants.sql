@@ -10,7 +10,7 @@ SELECT 'I4', id, 'pending with neither a wake time nor a waiter' FROM runs
  WHERE status = 'pending' AND run_at_ms IS NULL AND NOT EXISTS (SELECT 1 FROM waiters WHERE run = runs.seq)
 UNION ALL
 SELECT 'I4', id, 'pending in the lane ' || coalesce(lane, 'NULL') FROM runs
- WHERE status = 'pending' AND (lane IS NULL OR lane NOT IN ('later', 'ready', 'solo', 'limited'))
+ WHERE status = 'pending' AND (lane IS NULL OR lane NOT IN ('later', 'ready', 'solo', 'limited', 'paused'))
 UNION ALL
 SELECT 'I5', coalesce(runs.id, waiters.run), 'has a waiter and is ' || coalesce(runs.status, 'gone')
   FROM waiters LEFT JOIN runs ON runs.seq = waiters.run

@@ -68,7 +68,7 @@ UPDATE runs
 
 -- name: due_runs
 -- Read along the index of the lane, the longest due first.
-SELECT seq, id, workflow, parked, generation, attempt, epoch, crashes, concurrency_key, rate_key
+SELECT seq, id, workflow, parked, generation, attempt, epoch, crashes, key, concurrency_key, rate_key
   FROM runs WHERE lane = 'later' AND run_at_ms <= :now_ms
  ORDER BY run_at_ms LIMIT :limit;
 
