@@ -101,8 +101,8 @@ class Context(_Base):
     def step(
         self,
         name: str,
-        fn: Callable[[*Ts], Any],
-        *args: *Ts,
+        fn: Callable[..., Any],
+        *args: Any,
         retries: int | Retry = 0,
         timeout: Duration | None = None,
         returns: type[U],
@@ -233,8 +233,8 @@ class AsyncContext(_Base):
     def step(
         self,
         name: str,
-        fn: Callable[[*Ts], Any],
-        *args: *Ts,
+        fn: Callable[..., Any],
+        *args: Any,
         retries: int | Retry = 0,
         timeout: Duration | None = None,
         returns: type[U],
