@@ -186,3 +186,14 @@ def test_a_worker_with_code_that_will_not_end_is_recycled_and_says_why(engine: E
     (line,) = [line for line in worker.logged() if "recycling" in line["msg"]]
     assert line["level"] == "error"
     assert f"{flow} {run}" in line["msg"]
+
+
+def test_a_cancelled_handler_that_will_not_end_does_not_hold_its_place_for_ever(engine: Engine, start: Start) -> None:
+    worker = start(FLOWS.format(stuck=0.2, slow=60))
+    run = engine.give("slow_step")
+    engine.until(lambda: engine.all("claim_runs", max=3), what="the run being claimed")
+
+    engine.push({"push": "cancel", "runs": [{"id": run, "epoch": 1}]})
+
+    assert worker.exit_code() == 75
+    assert engine.all("finish") == []

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from tako.protocol.messages import ClaimedRun
     from tako.sdk.workflow import Workflow
-    from tako.worker.attempt import Bench
+    from tako.worker.attempt import Attempt, Bench
     from tako.worker.connection import Connection
 
     Message = dict[str, Any]
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 class Loop:
     """The event loop of a worker's async handlers."""
 
-    def __init__(self, *, connection: Connection, freed: Callable[[], None], log: Callable[..., None]) -> None:
+    def __init__(self, *, connection: Connection, freed: Callable[[Attempt], None], log: Callable[..., None]) -> None:
         self._connection = connection
         self._freed = freed
         self._log = log
@@ -101,14 +101,13 @@ class Loop:
         """One run. The task ends with it, and never raises."""
         try:
             await run(attempt)
-        except Exception as error:  # a bug of ours must not leave the run running for ever: its lease would be renewed
-            if attempt.settle():
-                attempt.bench.finish(attempt, execute.failed(attempt, error))
+        except Exception as error:  # ours: the handler's own are judged inside
+            execute.rescue(attempt, error)
         finally:
             attempt.is_done = True
             if attempt.task is not None:
                 self._tasks.discard(attempt.task)
-            self._freed()
+            self._freed(attempt)
             self.flush_soon()
 
 

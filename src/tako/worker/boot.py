@@ -12,6 +12,7 @@ import faulthandler
 import gc
 import os
 import sys
+from resource import RLIMIT_CORE, setrlimit
 
 from tako import errors
 from tako.protocol import env, envelope
@@ -68,6 +69,8 @@ class Boot:
 def prepare() -> Boot:
     """Boot. Exits the process when that fails."""
     boot = Boot()
+    faulthandler.enable()  # a crash in C tells its Python stack
+    setrlimit(RLIMIT_CORE, (0, 0))  # secrets are in memory, and must not be in a core file
     # First of all, so that whatever hangs from here on is told with its line before the supervisor kills us.
     faulthandler.dump_traceback_later(0.9 * boot.boot_timeout_s)
     # What is imported stays: collecting in between finds nothing, and later collections need not look at it.

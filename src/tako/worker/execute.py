@@ -61,6 +61,14 @@ def run(attempt: SyncAttempt) -> None:
     report(attempt, result, failure)
 
 
+def rescue(attempt: Attempt, error: BaseException) -> None:
+    """Something of ours failed: the run must not stay running for ever with its lease renewed."""
+    attempt.is_done = True
+    attempt.say("error", f"a bug of Tako's: {tracebacks.words(error)}", traceback=tracebacks.whole(error))
+    if attempt.settle():
+        attempt.bench.finish(attempt, failed(attempt, error))
+
+
 def begin(attempt: Attempt) -> dict[str, Any] | None:
     """Decode the payload and start the clock. None when the run has ended before it began."""
     attempt.load_all_steps()
@@ -68,11 +76,11 @@ def begin(attempt: Attempt) -> dict[str, Any] | None:
         return None
     try:
         arguments = values.arguments(attempt.workflow, attempt.claimed["payload_json"])
-    except errors.PayloadError as error:
+    except Exception as error:  # PayloadError, or whatever a class of the user's raises when it is made
         attempt.is_done = True
         if attempt.settle():
-            outcome = fatal(error, reason=f"the stored payload does not fit: {error.message}")
-            attempt.bench.finish(attempt, outcome)
+            words = error.message if isinstance(error, errors.PayloadError) else tracebacks.words(error)
+            attempt.bench.finish(attempt, fatal(error, reason=f"the stored payload does not fit: {words}"))
         return None
     timeout_ms = attempt.workflow.timeout_ms
     if timeout_ms is not None:
@@ -101,6 +109,8 @@ def outcome_of(attempt: Attempt, result: object, failure: BaseException | None) 
             return {"outcome": "succeeded", "result_json": values.result(attempt.workflow, result)}
         except (errors.StepResultError, attempts.ChangedCode) as error:
             return fatal(error)
+        except Exception as error:  # a class of the user's that fails while it is encoded
+            return failed(attempt, error)
     if isinstance(failure, Ended):
         # It was raised without the attempt having ended: somebody kept one and raised it again.
         return failed(attempt, failure)

@@ -62,7 +62,10 @@ class Heart:
             # Runs that came since the last beat have a full lease: the first beat is due an interval later.
             if self._stopped.wait(self.every_s):
                 return
-            self.beat()
+            try:
+                self.beat()
+            except Exception as error:  # without a heart every run of this worker would be lost
+                self._log("error", f"heartbeat failed: {type(error).__name__}: {error}")
 
     def beat(self) -> None:
         """Renew all leases once."""

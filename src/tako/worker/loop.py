@@ -18,7 +18,7 @@ from threading import Thread
 
 from tako import errors
 from tako.worker import attempt as attempts
-from tako.worker import boot, execute, logline
+from tako.worker import boot, execute, logline, tracebacks
 from tako.worker.attempt import NEVER, Attempt
 from tako.worker.claims import Claims
 from tako.worker.connection import FINAL, LOST, Connection
@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 
 _SIGTERM, _SIGINT = 15, 2
 DRAINED_EXIT = 0
+BUG_EXIT = 70
 RECYCLED_EXIT = 75  # a timed-out thread would not end; an error line on stderr names the run
 # After a drain, what the engine has not acknowledged is offered this much longer.
 _LAST_WORDS_S = 5.0
@@ -56,6 +57,7 @@ class Worker:
         self.release = booted.release
         self._boot = booted
         self._held: dict[str, Attempt] = {}
+        self._handlers: set[Attempt] = set()  # those that have not returned, of lost and cancelled runs too
         self._last_work = time.monotonic()
         self._waits_to_be_idle = False
         self._is_closing = False
@@ -86,7 +88,7 @@ class Worker:
             later=self._director.later,
             log=self.log,
         )
-        self._threads = Threads(freed=self._handler_returned)
+        self._threads = Threads(freed=self._thread_freed)
         self._heart = Heart(
             worker_id=booted.worker_id,
             connection=self.connection,
@@ -105,7 +107,7 @@ class Worker:
         told = self.connection.open()
         self._boot.said_hello()
         self._heart.every_s = told["heartbeat_ms"] / 1000
-        Thread(target=self.connection.read_for_ever, name="tako-reader", daemon=True).start()
+        Thread(target=self._read, name="tako-reader", daemon=True).start()
         self._claims.first()
         self._director.later(self._boot.idle_timeout_s, self._check_idle)
         return self._director.run()
@@ -123,6 +125,14 @@ class Worker:
 
     def _on_signal(self, *_: object) -> None:
         self._director.post(self.drain)  # only recorded here: the director acts
+
+    def _read(self) -> None:
+        try:
+            self.connection.read_for_ever()
+        except Exception as error:  # a worker that hears nothing must not look as if it were alive
+            words = tracebacks.words(error)
+            self.log("error", f"a bug of Tako's ends this worker: {words}", traceback=tracebacks.whole(error))
+            self._director.post(lambda: self._director.stop(BUG_EXIT))
 
     def drain(self) -> None:
         """Take nothing new, let runs finish for the drain timeout, hand back the rest, exit. Again: hand back now."""
@@ -188,10 +198,14 @@ class Worker:
             self._unknown(claimed)
             return
         self._heart.wake()
+        attempt: Attempt
         if workflow.is_async:
-            self._held[claimed["id"]] = self._open_loop().begin(claimed, workflow, self)
+            attempt = self._open_loop().begin(claimed, workflow, self)
         else:
-            attempt = self._held[claimed["id"]] = SyncAttempt(claimed, workflow, self)
+            attempt = SyncAttempt(claimed, workflow, self)
+        self._held[attempt.run_id] = attempt
+        self._handlers.add(attempt)
+        if isinstance(attempt, SyncAttempt):
             self._threads.run(attempt)
 
     def _unknown(self, claimed: ClaimedRun) -> None:
@@ -242,10 +256,14 @@ class Worker:
             self._waits_to_be_idle = False
             self._director.later(self._boot.idle_timeout_s, self._check_idle)
 
-    def _handler_returned(self) -> None:
+    def _thread_freed(self, attempt: Attempt) -> None:
         """A thread has ended a run: claim the next one and send both together."""
-        self._claims.freed()
+        self._handler_returned(attempt)
         self.connection.flush(gather=True)
+
+    def _handler_returned(self, attempt: Attempt) -> None:
+        self._handlers.discard(attempt)
+        self._claims.freed()
 
     # --- timeouts; in the director, but for `watch` ---
 
@@ -259,13 +277,13 @@ class Worker:
         if time.monotonic() < self._look_at:
             return  # a later, earlier plan has been carried out, and made a new one
         self._look_at = NEVER
-        self.watch(self._overdue.look(list(self._held.values()), now=time.monotonic()))
+        self.watch(self._overdue.look(list(self._handlers), now=time.monotonic()))
 
     def _open_loop(self) -> Loop:
         if self._aio is None:
             from tako.worker.aio import Loop
 
-            self._aio = Loop(connection=self.connection, freed=self._claims.freed, log=self.log)
+            self._aio = Loop(connection=self.connection, freed=self._handler_returned, log=self.log)
         return self._aio
 
     # --- what the engine says; in the reader's thread ---

@@ -28,11 +28,11 @@ class Overdue:
         self._recycle = recycle
         self._stuck: list[_Stuck] = []
 
-    def look(self, attempts_in_hand: Iterable[Attempt], *, now: float) -> float:
+    def look(self, handlers: Iterable[Attempt], *, now: float) -> float:
         """Deal with all that is due; returns when to look again (monotonic, NEVER if nothing is known to be due)."""
         due = NEVER
-        for attempt in attempts_in_hand:
-            if not attempt.ended and not attempt.is_done:
+        for attempt in handlers:
+            if not attempt.is_done:
                 due = min(due, self._look_at(attempt, now))
         return min(due, self._look_at_stuck(now))
 
@@ -40,6 +40,7 @@ class Overdue:
         due = NEVER
         deadline = attempt.deadline
         if deadline is not None and now >= deadline:
+            attempt.deadline = None
             timeout_ms = attempt.workflow.timeout_ms or 0
             self._cut_short(
                 attempt, attempt.thread_id, f"the attempt did not end within {attempts.seconds(timeout_ms)}", now
@@ -47,7 +48,8 @@ class Overdue:
             return NEVER
         for running in list(attempt.running.values()):
             if running.deadline is not None and now >= running.deadline:
-                if not attempt.is_async:
+                running.deadline = None
+                if not attempt.is_async or attempt.ended:
                     self._cut_short(attempt, running.thread_id, str(running.timeout_error()), now)
                     return NEVER
                 self._expire(attempt, running, now)
@@ -58,8 +60,10 @@ class Overdue:
         return due if deadline is None else min(due, deadline)
 
     def _cut_short(self, attempt: Attempt, thread_id: int, words: str, now: float) -> None:
-        """The attempt is over, whatever its handler does."""
-        if attempt.is_async:
+        """The attempt is over, whatever its handler does. It may have been: a lost or cancelled run holds its place."""
+        if attempt.ended:
+            pass
+        elif attempt.is_async:
             attempt.on_loop(lambda: _fail(attempt, words, attempt.stack()))
         else:
             _fail(attempt, words, tracebacks.stack(thread_id))
@@ -67,7 +71,6 @@ class Overdue:
 
     def _expire(self, attempt: Attempt, running: Running, now: float) -> None:
         """An async handler meets TimeoutError at its `await ctx.step(...)`."""
-        running.deadline = None
         words = str(running.timeout_error())
         if running.thread_id:
             trace, where = tracebacks.stack(running.thread_id)

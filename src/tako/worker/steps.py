@@ -149,8 +149,10 @@ class SyncAttempt(Attempt):
         paused = time.monotonic()
         if not self.ended:  # `end` either sees the alarm or was seen here
             alarm.acquire(timeout=min(seconds, 1e6))
-        if alarm in self._alarms:
+        try:  # noqa: SIM105 - contextlib is not loaded in a cold process
             self._alarms.remove(alarm)
+        except ValueError:
+            pass  # `end` has taken it
         if deadline is not None:
             self.deadline = deadline + time.monotonic() - paused
             self.bench.watch(self.deadline)

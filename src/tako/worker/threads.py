@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 class Threads:
     """`freed` is called by the thread whose handler has returned, before it takes the next run."""
 
-    def __init__(self, *, freed: Callable[[], None]) -> None:
+    def __init__(self, *, freed: Callable[[SyncAttempt], None]) -> None:
         self._freed = freed
         self._jobs: SimpleQueue[SyncAttempt] = SimpleQueue()
         self._lock = allocate_lock()
@@ -41,9 +41,12 @@ class Threads:
         while True:
             attempt = self._jobs.get()
             attempt.thread_id = get_ident()
-            # An empty context for each: what one run sets must not be seen by the next one.
-            Context().run(execute.run, attempt)
-            del attempt  # a thread that waits must not keep the last payload alive
+            try:
+                # An empty context for each: what one run sets must not be seen by the next one.
+                Context().run(execute.run, attempt)
+            except BaseException as error:  # ours: the handler's own are judged inside. The next run must go on
+                execute.rescue(attempt, error)
             with self._lock:
                 self._in_hand -= 1
-            self._freed()
+            self._freed(attempt)
+            del attempt  # a thread that waits must not keep the last payload alive

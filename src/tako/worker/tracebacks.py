@@ -62,8 +62,15 @@ def text(error: BaseException) -> str:
 
     found = traceback.TracebackException.from_exception(error, compact=True)
     _leave_out_ours(found, seen=set())
-    whole = redaction.clean("".join(found.format()))
-    return whole if len(whole) <= _MAX_TRACEBACK else "…" + whole[-_MAX_TRACEBACK:]
+    shown = redaction.clean("".join(found.format()))
+    return shown if len(shown) <= _MAX_TRACEBACK else "…" + shown[-_MAX_TRACEBACK:]
+
+
+def whole(error: BaseException) -> str:
+    """The traceback with our own frames: of an error that is ours."""
+    import traceback
+
+    return redaction.clean("".join(traceback.format_exception(error)))
 
 
 def without_our_frames(found: TracebackType | None) -> TracebackType | None:
