@@ -53,6 +53,7 @@ class Pool:
         self.sockets.mkdir(exist_ok=True)
         self.main = "app:app"
         self.python = sys.executable
+        self.mistake: Exception | None = None
         self.told: list[Ready | Failure] = []
         self.repeats: list[bool] = []
         self.printed: list[str] = []
@@ -71,6 +72,8 @@ class Pool:
     # --- the host ---------------------------------------------------------------------------------------------------
 
     def spawn_request(self, instance_id: str, web: Mapping[str, str]) -> SpawnRequest:
+        if self.mistake is not None:
+            raise self.mistake
         return SpawnRequest(
             argv=control.argv(self.python, control.Arguments(main=self.main, orphan_timeout_ms=15_000)),
             env={"PATH": os.environ["PATH"], "PYTHONDONTWRITEBYTECODE": "1", "PYTHONUNBUFFERED": "1", **web},
@@ -99,7 +102,7 @@ class Pool:
         self.news.set()
 
     def log(self, level: str, message: str, **fields: Any) -> None:
-        self.logged.append(message)
+        self.logged.append(message + str(fields.get("traceback", "")))
         self.news.set()
 
     # --- what tests do ----------------------------------------------------------------------------------------------
@@ -368,6 +371,18 @@ def test_an_interpreter_without_tako_is_told_to_get_it(tmp_path: Path) -> None:
 
         assert failure is not None
         assert failure.reason.endswith(f": {sys.executable} does not have Tako. Install tako-py there")
+
+    scene(tmp_path, play)
+
+
+def test_a_mistake_of_our_own_is_logged_with_its_traceback_and_leaves_nobody_hanging(tmp_path: Path) -> None:
+    async def play(it: Pool) -> None:
+        it.mistake = ZeroDivisionError("ours")
+        it.pool.start()
+
+        assert (await it.get()).status_code == 503
+        assert "the web app is no longer supervised, by a mistake of Tako's" in it.logged[0]
+        assert "ZeroDivisionError: ours" in it.logged[0]
 
     scene(tmp_path, play)
 

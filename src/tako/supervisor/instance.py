@@ -115,8 +115,10 @@ class Instance:
                 self.root = found.cwd
                 self._process = process.Process.start(found, self._hears)
             await self._take(ours)
-        except (SpawnFailed, TakoError, OSError) as error:
+        except BaseException as error:
             ours.close()
+            if not isinstance(error, SpawnFailed | TakoError | OSError):
+                raise
             words = error.words if isinstance(error, SpawnFailed) else str(error)
             raise BootFailed(Failure(exits.spawn_error_words(words, subject=SUBJECT))) from error
         ready = self._ack("ready")

@@ -12,19 +12,20 @@ only when somebody has asked meanwhile, or when the code has changed.
 from __future__ import annotations
 
 import asyncio
+import traceback
 from collections import deque
-from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from tako.clock import Clock
 from tako.protocol import control
 from tako.supervisor import instance as instances
 from tako.supervisor.instance import BootFailed, Failure, Instance
 from tako.supervisor.listener import Listener
-from tako.supervisor.spawn import SpawnRequest
 from tako.supervisor.stopgap import Stopgap
+from tako.supervisor.web_house import Ready, WebConfig, WebHouse
+
+__all__ = ["InstancePool", "Ready", "WebConfig", "WebHouse"]
 
 FIRST_DELAY_S = 0.5
 MAX_DELAY_S = 60.0
@@ -34,63 +35,6 @@ HEALTH_TIMEOUT_S = 5.0
 
 
 _Line = tuple[str, int, str]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class WebConfig:
-    """How the web app is served. `idle_timeout_s` None: never scaled to zero; `health` None: `ready` is enough."""
-
-    instances: int = 1
-    idle_timeout_s: float | None = None
-    start_timeout_s: float = 30.0
-    drain_timeout_s: float = 30.0
-    health: str | None = None
-    development: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Ready:
-    """New instances have begun to serve: `reason` is why they were started, `boot_ms` how long the slowest took."""
-
-    reason: str
-    boot_ms: int
-    pids: tuple[int, ...]
-    recovered_from: Failure | None = None
-
-
-class WebHouse(Protocol):
-    """What the pool needs of its host. Nothing waits, and nothing raises but `spawn_request`."""
-
-    def spawn_request(self, instance_id: str, web: Mapping[str, str]) -> SpawnRequest:
-        """What to start, by `protocol.control.argv`; `web` belongs into its environment. Its `fds` are the pool's.
-
-        A TakoError or OSError is a failed start, with its text as the reason.
-        """
-        ...
-
-    def ready(self, ready: Ready) -> None:
-        """New code, or the same again, serves."""
-        ...
-
-    def failed(self, failure: Failure, *, is_repeat: bool) -> None:
-        """It could not be started, or died. `is_repeat`: the same as last time, so it need not be shown again."""
-        ...
-
-    def changed(self) -> None:
-        """`snapshot` is other than before."""
-        ...
-
-    def redact(self, text: str) -> str:
-        """The text without secrets."""
-        ...
-
-    def output(self, instance_id: str, pid: int, line: str) -> None:
-        """An instance has printed a line (redacted, without control characters)."""
-        ...
-
-    def log(self, level: str, message: str, **fields: Any) -> None:
-        """The pool has something to say."""
-        ...
 
 
 class InstancePool:
@@ -200,12 +144,14 @@ class InstancePool:
             while not self._is_stopping:
                 self._news.clear()
                 await self._step()
-        except asyncio.CancelledError:
-            raise
         except Exception:
-            # A mistake of ours must not leave clients in a queue that nobody serves without a word.
-            self._house.log("error", "the web app is no longer supervised: a mistake of Tako's")
-            raise
+            # The top of the pool: a mistake of ours must not leave clients in a queue that nobody serves, unanswered.
+            words = "the web app is no longer supervised, by a mistake of Tako's"
+            self._house.log("error", words, traceback=traceback.format_exc())
+            self._failure = Failure(f"{words}; its traceback stands in the log")
+            if not self._serving:
+                await self._answer()
+            self._tell()
 
     async def _step(self) -> None:
         """One decision, and what follows from it; returns when there may be another one."""
