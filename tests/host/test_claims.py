@@ -140,6 +140,24 @@ def test_a_claim_that_took_all_it_could_lets_the_next_worker_look(
     loop.run_until_complete(story())
 
 
+def test_a_claim_that_is_under_way_when_its_worker_goes_does_not_claim_again(
+    loop: asyncio.AbstractEventLoop, claims: Claims, store: Store
+) -> None:
+    async def story() -> None:
+        answer = ask(claims)
+        claims.dismiss("w1")  # its exit was seen; what it held is released by the next transaction
+        store.ready = [run("a")]
+        claims.ready("default", solo=False)
+        store.asked[0][0].set_result([])  # decided before the run came back
+        assert await answer == []
+        await turns()
+
+        assert len(store.asked) == 1
+        assert claims.waiting("default") == 0
+
+    loop.run_until_complete(story())
+
+
 def test_a_claim_that_does_not_wait_is_answered_with_nothing(
     loop: asyncio.AbstractEventLoop, claims: Claims, store: Store
 ) -> None:

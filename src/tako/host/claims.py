@@ -45,6 +45,7 @@ class Claims:
         self._claim = claim
         self._on_claimed = on_claimed
         self._desks: dict[tuple[str, bool], _Desk] = {}
+        self._under_way: set[Want] = set()  # with the writer
 
     def ask(
         self, *, group: str, worker_id: str, max_runs: int, wait_s: float, solo: bool
@@ -70,8 +71,10 @@ class Claims:
 
     def dismiss(self, worker_id: str) -> None:
         """Answer what this worker waits for with nothing: it drains, or its connection is gone."""
-        for desk in self._desks.values():
-            for want in [want for want in desk.parked if want.worker_id == worker_id]:
+        wants = [*self._under_way, *(want for desk in self._desks.values() for want in desk.parked)]
+        for want in wants:
+            # Those under way too: one that finds nothing would claim again, for a worker that is gone by then.
+            if want.worker_id == worker_id:
                 self._give_up(want)
 
     def is_waiting(self, worker_id: str) -> bool:
@@ -96,10 +99,12 @@ class Claims:
 
     def _try(self, want: Want) -> None:
         heard = self._desk(want.group, want.solo).heard
+        self._under_way.add(want)
         claim = self._claim(want.group, want.worker_id, want.max_runs, want.solo)
         claim.add_done_callback(partial(self._settle, want, heard))
 
     def _settle(self, want: Want, heard: int, claim: asyncio.Future[list[ClaimedRun]]) -> None:
+        self._under_way.discard(want)
         desk = self._desk(want.group, want.solo)
         error = asyncio.CancelledError() if claim.cancelled() else claim.exception()
         if error is not None:
@@ -122,20 +127,24 @@ class Claims:
             desk.parked.remove(want)
             self._resolve(want, [])
         else:
-            want.timer = None  # its claim is with the writer; the answer follows
+            self._forget_timer(want)  # its claim is with the writer; the answer follows
 
     def _resolve(
         self, want: Want, claimed: list[ClaimedRun] | None = None, *, error: BaseException | None = None
     ) -> None:
-        if want.timer is not None:
-            want.timer.cancel()
-            want.timer = None
+        self._forget_timer(want)
         if want.answer.done():
             return
         if error is not None:
             want.answer.set_exception(error)
         else:
             want.answer.set_result(claimed or [])
+
+    def _forget_timer(self, want: Want) -> None:
+        """A claim without a timer is not parked, nor tried again."""
+        if want.timer is not None:
+            want.timer.cancel()
+            want.timer = None
 
     def _desk(self, group: str, solo: bool) -> _Desk:
         desk = self._desks.get((group, solo))
