@@ -1117,6 +1117,20 @@ def test_row_25_a_boot_that_hung_before_the_shutdown_just_ends(group: Group) -> 
     assert (group.health, group.state.slots) == (Health.STOPPED, ())
 
 
+def test_row_25_a_paused_group_stays_so_when_code_changes_and_goes_on_when_it_is_resumed(group: Group) -> None:
+    slot = group.active(runs=0)
+    group.do(events.Shutdown(timeout_s=30, paused=True))
+    group.exit(slot, exits(code=0))
+    group.do(events.NewCode())
+    group.work(3)
+    assert (group.health, group.state.paused, group.spawned[1:]) == (Health.STOPPED, True, [])
+
+    group.do(events.OperatorRetry())
+
+    assert (group.health, group.state.paused) == (Health.UNPROVEN, False)
+    assert len(group.spawned) == 2
+
+
 # --- row 26: failing ------------------------------------------------------------------------------------------------
 
 

@@ -114,10 +114,20 @@ def test_a_refusal_of_a_stopped_group_says_so_and_blames_no_worker() -> None:
     error = refused(group, Refusal.STOPPED)
 
     assert str(error) == (
-        'worker unhealthy: workers are stopped\n  group "default" is paused or shutting down; nothing was enqueued'
+        'worker unhealthy: workers are stopped\n  group "default" is shutting down; nothing was enqueued'
     )
     assert set(error.detail) == FIELDS
     assert error.retry_after is None
+
+
+def test_a_refusal_of_a_paused_group_names_the_command_that_ends_the_pause() -> None:
+    group = broken()
+    group.do(events.Shutdown(timeout_s=1, paused=True))
+
+    assert str(refused(group, Refusal.STOPPED)) == (
+        'worker unhealthy: workers are paused\n'
+        '  group "default" is paused (`tako workflows resume --group default`); nothing was enqueued'
+    )
 
 
 def test_a_group_is_shown_with_its_workers_and_its_reason() -> None:

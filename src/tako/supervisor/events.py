@@ -129,9 +129,10 @@ class OperatorRetry(Event):
 
 @dataclass(frozen=True, slots=True)
 class Shutdown(Event):
-    """Shut down, remove or pause the group."""
+    """Shut down or remove the group; or, `paused`, stop it until somebody says that it is to go on."""
 
     timeout_s: float
+    paused: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shlex
 import time
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -102,7 +103,7 @@ def refused(refusal: Refusal, state: GroupState, *, config: GroupConfig, now: No
     retry_after = _retry_after_s(state, now=now)
     lines = [f"worker unhealthy: {reason}"]
     if failure is not None and refusal is not Refusal.STOPPED:
-        lines += [f"  {line}" for line in _cause(failure)]
+        lines += [f"  {line}" for line in cause_lines(failure)]
     lines.append(f"  {_circumstances(refusal, state, config=config, retry_after=retry_after)}; nothing was enqueued")
     detail: dict[str, object] = {
         "reason": reason,
@@ -120,7 +121,7 @@ def refused(refusal: Refusal, state: GroupState, *, config: GroupConfig, now: No
     return WorkerUnhealthy("\n".join(lines), detail=detail)
 
 
-def _cause(failure: Failure) -> list[str]:
+def cause_lines(failure: Failure) -> list[str]:
     """The traceback's two lines; without one, the last that a worker said which ended by itself."""
     if failure.traceback_tail:
         return failure.traceback_tail.splitlines()
@@ -131,7 +132,7 @@ def _cause(failure: Failure) -> list[str]:
 
 def _reason(refusal: Refusal, state: GroupState, *, now: Now) -> str:
     if refusal is Refusal.STOPPED:
-        return "workers are stopped"
+        return "workers are paused" if state.paused else "workers are stopped"
     words = state.failure.words if state.failure else None
     if refusal is Refusal.STARTING:
         asked = min((slot.asked_at for slot in state.booting()), default=now.mono)
@@ -143,7 +144,8 @@ def _reason(refusal: Refusal, state: GroupState, *, now: Now) -> str:
 def _circumstances(refusal: Refusal, state: GroupState, *, config: GroupConfig, retry_after: int | None) -> str:
     parts = [f'group "{config.group}"']
     if refusal is Refusal.STOPPED:
-        return f"{parts[0]} is paused or shutting down"
+        resume = f"tako workflows resume --group {shlex.quote(config.group)}"
+        return f"{parts[0]} is paused (`{resume}`)" if state.paused else f"{parts[0]} is shutting down"
     if state.failures:
         starts = "1 failed start" if state.failures == 1 else f"{state.failures} failed starts"
         parts.append(f"{starts} since {_clock_time(state.since_ms or 0)}")

@@ -191,7 +191,7 @@ def row_18(turn: Turn, event: events.Event) -> None:
             turn.drain(slot, Why.DEPLOY, within_s=turn.config.drain_timeout_s)
     turn.change(
         health=Health.UNPROVEN, failures=0, until=None, failure=None, since_ms=None,
-        warm_exits=(), quick_exits=(), respawn_at=None, told_queued=False,
+        warm_exits=(), quick_exits=(), respawn_at=None, told_queued=False, paused=False,
     )  # fmt: skip
     turn.spawn(probe=True)
 
@@ -277,7 +277,7 @@ def row_24(turn: Turn, event: events.Recorded) -> None:
 
 def row_25(turn: Turn, event: events.Shutdown) -> None:
     """Any; SHUTDOWN, remove, pause: STOPPED, SIGTERM to all, then SIGKILL; held enqueues are refused."""
-    turn.change(health=Health.STOPPED, until=None, respawn_at=None)
+    turn.change(health=Health.STOPPED, until=None, respawn_at=None, paused=event.paused)
     turn.reject_held(events.Refusal.STOPPED)
     for slot in turn.state.slots:
         # To a worker that drains already, a second SIGTERM says: hand back now. Only a second shutdown means that.

@@ -171,6 +171,7 @@ class GroupState:
     quick_exits: tuple[float, ...] = ()  # those among them of workers that had been ready for less than a second
     respawn_at: float | None = None
     told_queued: bool = False  # "queued while unhealthy" was logged for this failure
+    paused: bool = False  # why it is STOPPED: people paused it, and it is to be started again
 
     @property
     def is_proven(self) -> bool:

@@ -227,6 +227,11 @@ class WorkerPool:
 
     # --- start and stop ---------------------------------------------------------------------------------------------
 
+    def pause(self) -> None:
+        """Drain all workers and start none, until `operator_retry`. Enqueues are refused. Twice is harmless."""
+        if not self._state.paused:
+            self._feed(events.Shutdown(self._config.drain_timeout_s, paused=True))
+
     def restore(self, record: Mapping[str, Any] | None) -> None:
         """Begin with the health that an earlier engine stored (row 23). Call it before anything else."""
         self._state = records.restored(record)
