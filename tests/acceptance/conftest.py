@@ -7,10 +7,12 @@ import shutil
 import signal
 from collections.abc import Iterator
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 import pytest
 from tests.support.dev import runtime_folder
+from tests.support.loud import Shop, Shopkeeper
 
 
 @pytest.fixture
@@ -34,3 +36,11 @@ def processes_in(folder: Path) -> list[int]:
                 if Path(os.readlink(entry / "cwd")) == folder:  # noqa: PTH115  (a deleted folder has no real path)
                     found.append(int(entry.name))
     return found
+
+
+@pytest.fixture
+def shop(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Shopkeeper]:
+    """Opens an app with its engine in this process: `with shop("…code…", settings="…") as it:`."""
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(runtime_folder(folder)))
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    yield partial(Shop, folder)

@@ -11,6 +11,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
+from tako.clock import Clock
 from tako.config import load
 from tako.errors import TakoError
 from tako.host.app import AppHost
@@ -22,14 +23,18 @@ T = TypeVar("T")
 class RunningHost:
     """`with RunningHost(folder) as host:` starts the engine of the app in `folder`; leaving stops it."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, clock: Clock | None = None) -> None:
         self.folder = folder
         self.loop = asyncio.new_event_loop()
         self.fatal: list[TakoError] = []
         self.news = threading.Condition()
         self.thread = threading.Thread(target=self.loop.run_forever)
         self.host = AppHost(
-            load.load(folder), hub=Hub(), on_fatal=self.fatal.append, on_health=lambda group: self._changed()
+            load.load(folder),
+            hub=Hub(),
+            clock=clock,
+            on_fatal=self.fatal.append,
+            on_health=lambda group: self._changed(),
         )
 
     def _changed(self) -> None:

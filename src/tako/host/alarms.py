@@ -18,6 +18,8 @@ from tako.engine.events import Ended, Event
 from tako.engine.store import Reader
 from tako.errors import StoreUnavailable, TakoError
 from tako.logs import render
+from tako.supervisor import records
+from tako.supervisor.exits import ExitKind
 
 if TYPE_CHECKING:
     from tako.host.app import AppHost
@@ -84,7 +86,10 @@ class Alarms:
         if state.failure is None:
             return
         cure = f"See its last lines with `tako logs --group {group} --last-crash`, mend the cause and save or deploy."
-        detail = state.failure.traceback_tail or ""
+        # What a worker prints may quote payloads once it has claimed; the sentence of one that refuses to boot is ours.
+        is_ours = state.failure.kind is ExitKind.MISCONFIGURED
+        lines = records.cause_lines(state.failure) if is_ours else []
+        detail = state.failure.traceback_tail or "\n".join(lines)
         words = state.failure.words
         if state.failures and not before:
             what = f'group "{group}" is unhealthy: {words}'

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from tako.engine import inspect
 from tako.host.rounds import backlog_severity
 from tako.protocol.messages import GroupHealth, WorkflowInfo
+from tako.supervisor import records
 
 if TYPE_CHECKING:
     from tako.host.app import AppHost
@@ -20,7 +21,7 @@ async def report(host: AppHost) -> dict[str, Any]:
     facts = await host.writer.read(inspect.overview, now_ms=host.clock.now_ms())
     groups = [pool.snapshot() for pool in host.groups.pools.values()]
     problems = [
-        *(problem for group in groups for problem in _group_problems(group)),
+        *(problem for group in groups for problem in _group_problems(host, group)),
         *_code_problems(host),
         *_dead_problems(facts),
         *_blocked_problems(host, groups),
@@ -88,13 +89,14 @@ def _problem(severity: str, kind: str, what: str, cure: str, **more: Any) -> dic
     return {"severity": severity, "kind": kind, "what": what, "cure": cure, **more}
 
 
-def _group_problems(group: GroupHealth) -> list[dict[str, Any]]:
+def _group_problems(host: AppHost, group: GroupHealth) -> list[dict[str, Any]]:
     if group["state"] not in SICK or not group["reason"]:
         return []
     name = group["group"]
     what = f'group "{name}" is unhealthy: {group["reason"]}'
-    if group["traceback_tail"]:
-        what += f"\n{group['traceback_tail']}"
+    failure = host.groups.pools[name].state.failure
+    if failure is not None:
+        what = "\n".join([what, *records.cause_lines(failure)])
     cure = f"See its last lines with `tako logs --group {name} --last-crash`, mend the cause and save."
     return [_problem("error", "unhealthy_group", what, cure, group=name, failing=group["failing"])]
 
