@@ -125,7 +125,7 @@ def test_a_refusal_of_a_paused_group_names_the_command_that_ends_the_pause() -> 
     group.do(events.Shutdown(timeout_s=1, paused=True))
 
     assert str(refused(group, Refusal.STOPPED)) == (
-        'worker unhealthy: workers are paused\n'
+        "worker unhealthy: workers are paused\n"
         '  group "default" is paused (`tako workflows resume --group default`); nothing was enqueued'
     )
 
