@@ -140,7 +140,7 @@ def _check_room(store: Store, wanted: Sequence[NewRun]) -> None:
     """`max_pending`. Repeating an enqueue that filled the queue is not refused: its ids are there already."""
     if not store.options:
         return
-    for workflow in {run["workflow"] for run in wanted} & store.options.keys():
+    for workflow in sorted({run["workflow"] for run in wanted} & store.options.keys()):
         limit = store.options[workflow].max_pending
         if limit is None:
             continue

@@ -13,12 +13,13 @@ from os import getpid
 
 from tako.rpc.link import Call, Link
 from tako.rpc.request import Request, introduction
-from tako.rpc.stream import Stream
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import Any
+
+    from tako.rpc.stream import Stream
 
     Message = dict[str, Any]
 
@@ -72,7 +73,7 @@ class Client:
             if delay_s:
                 time.sleep(delay_s)
 
-    def lines(self, command: str, fields: "Mapping[str, Any]", *, deadline_s: float = 15.0) -> Stream:
+    def lines(self, command: str, fields: "Mapping[str, Any]", *, deadline_s: float = 15.0) -> "Stream":
         """Do a command that is followed by lines (`subscribe`). The answer is awaited; the lines are yours to iterate.
 
         On a connection of its own: close it, or use it in a `with`.
@@ -80,6 +81,8 @@ class Client:
         Raises:
             TakoError, StoreUnavailable: as `call`.
         """
+        from tako.rpc.stream import Stream
+
         return Stream(self._path, self._introduction, command, fields, deadline_s=deadline_s)
 
     def close(self) -> None:

@@ -29,7 +29,7 @@ DIAL_AGAIN_S = 0.02
 # Asking twice changes nothing: enqueues and signals are told apart by their id, the others read.
 REPEATABLE = frozenset({
     ENQUEUE, "get_run", "find_run", "list_runs", "wait_run", "ack", "list_workflows", "list_schedules", "health",
-    "status", "logs", "check",
+    "status", "logs",
 })  # fmt: skip
 # What the engine says when it closes a connection before it has looked at any request.
 _TURNED_AWAY = ("unauthorized", "version_mismatch")
