@@ -6,7 +6,7 @@ from typing import Any, cast
 
 import pytest
 
-from tako.errors import InvalidRequest, PayloadError
+from tako.errors import InvalidRequest, PayloadError, UnknownSignal
 from tako.host.registry import Registry, check_payload, check_registry
 from tako.protocol.messages import Registry as GroupRegistry
 from tako.protocol.messages import WorkflowInfo
@@ -75,6 +75,26 @@ def test_an_unknown_name_is_answered_with_the_nearest() -> None:
     assert "send_emial" in error.message
     assert error.cure == "Did you mean send_email?"
     assert "tako init" in Registry().unknown("x").cure
+
+
+def test_a_signal_that_its_workflow_does_not_declare_is_refused_with_the_nearest() -> None:
+    registry = Registry()
+    shipped = cast(WorkflowInfo, {**info("fulfil"), "signals": [{"name": "shipped", "type": None}]})
+    registry.told(told("default", shipped))
+
+    registry.check_signal("fulfil", "shipped")
+    with pytest.raises(UnknownSignal) as raised:
+        registry.check_signal("fulfil", "shiped")
+
+    assert "'fulfil' declares no signal 'shiped'; it declares: 'shipped'" in raised.value.message
+    assert raised.value.cure == "Did you mean 'shipped'?"
+
+
+def test_of_a_workflow_that_no_worker_has_told_of_every_signal_may_be_kept() -> None:
+    registry = Registry()
+    registry.new_code({"default": ["fulfil"]})
+
+    registry.check_signal("fulfil", "whatever")
 
 
 def test_a_name_of_64_kib_is_cut_in_the_message() -> None:

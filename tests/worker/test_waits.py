@@ -42,6 +42,10 @@ FLOWS = """
         second = {wait}ctx.wait_for(approval, timeout=None, default=None)
         return [first, second]
 
+    @workflow
+    {adef} asks_undeclared(ctx: {Context}) -> None:
+        {wait}ctx.wait_for(approval, timeout="1h")
+
     @workflow(signals=[approval], retries=0)
     {adef} asks_once(ctx: {Context}, fallback: bool = False) -> str:
         if fallback:
@@ -161,6 +165,16 @@ def test_a_wait_parks_for_its_signal_and_its_timeout(engine: Engine, worker: Wor
     assert (park["step_name"], park["event_name"]) == ("signal:approval", "approval")
     assert abs(park["timeout_at_ms"] - time.time() * 1000 - 3_600_000) < 60_000
     assert "wake_at_ms" not in park
+
+
+def test_a_wait_for_a_signal_that_nobody_could_send_ends_the_run(engine: Engine, worker: WorkerProcess) -> None:
+    engine.give("asks_undeclared")
+
+    finish = engine.wait("finish")
+
+    assert finish["outcome"] == "fatal"
+    assert "wait_for('approval'): workflow 'asks_undeclared' declares no such signal" in finish["error"]["message"]
+    assert engine.all("park") == []
 
 
 def test_a_second_wait_for_the_same_signal_is_another_step(engine: Engine, worker: WorkerProcess) -> None:

@@ -171,9 +171,10 @@ class Commands:
         return {"count": count}
 
     async def signal_run(self, connection: Connection, message: Message) -> Any:
-        """Deliver a signal to one run, or keep it in its mailbox."""
+        """Deliver a signal to one run, or keep it in its mailbox. A name that its workflow does not declare is refused:
+        no wait would ever take it."""
         host = self._host
-        run_id = optional_text(message, "id")
+        run_id, signal = optional_text(message, "id"), text(message, "signal")
         if run_id is None:
             workflow, key = text(message, "workflow"), text(message, "key")
             found = await host.writer.read(inspect.find_run, workflow=workflow, key=key)
@@ -182,10 +183,13 @@ class Commands:
             if found["ended_ms"] is not None:
                 raise RunFinished(f"the run of {workflow} with the key {key!r} has ended: {found['id']}")
             run_id = found["id"]
+        else:
+            workflow = (await host.view.run(run_id))["workflow"]
+        host.registry.check_signal(workflow, signal)
         return await host.writer.do(
             waiters.signal,
             run_id=run_id,
-            event_name=text(message, "signal"),
+            event_name=signal,
             payload_json=body(message, "payload_json"),
             signal_id=optional_text(message, "signal_id"),
             now_ms=host.clock.now_ms(),

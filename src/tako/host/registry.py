@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from tako.errors import InvalidRequest, PayloadError, UnknownWorkflow
+from tako.errors import InvalidRequest, PayloadError, UnknownSignal, UnknownWorkflow
 from tako.protocol.messages import Registry as GroupRegistry
 from tako.protocol.messages import WorkflowInfo
 
@@ -72,7 +72,27 @@ class Registry:
         kept = {name: (info.get("options") or {}).get("retention_ms") for name, info in self._by_name.items()}
         return {name: ms for name, ms in kept.items() if ms is not None}
 
-    def unknown(self, name: str) -> UnknownWorkflow:
+    def check_signal(self, workflow: str, signal: str) -> None:
+        """Refuse a signal that the workflow does not declare. Of one that no worker has told of, nothing is known.
+
+        Raises:
+            UnknownSignal: names the nearest ones.
+        """
+        info = self.find(workflow)
+        if info is None:
+            return
+        known = [declared["name"] for declared in info.get("signals") or ()]
+        if signal in known:
+            return
+        near = difflib.get_close_matches(signal, known, n=1)
+        declares = ", ".join(repr(name) for name in known) or "none"
+        raise UnknownSignal(
+            f"workflow {_shown(workflow)} declares no signal {_shown(signal)}; it declares: {declares}",
+            cure=f"Did you mean {near[0]!r}?" if near else "Name it in @workflow(signals=[...]).",
+            detail={"workflow": workflow[:200], "signal": signal[:200], "nearest": near},
+        )
+
+    def unknown(self, name: str, *, undone: str = "nothing was enqueued") -> UnknownWorkflow:
         """The refusal of a name that nothing declares, with the nearest ones."""
         known = sorted(self._group_of)
         near = difflib.get_close_matches(name, known, n=3)
@@ -83,7 +103,7 @@ class Registry:
         else:
             hint = "No workflow is declared at all; `tako init` writes a first one."
         return UnknownWorkflow(
-            f"no code declares a workflow named {_shown(name)}; nothing was enqueued",
+            f"no code declares a workflow named {_shown(name)}; {undone}",
             cure=hint,
             detail={"name": name[:200], "nearest": near},
         )

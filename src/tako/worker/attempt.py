@@ -257,7 +257,17 @@ class Attempt:
             self.say("warning", text)
 
     def name_of_wait(self, event: str) -> str:
-        """The name under which a wait for this signal is stored: waiting for it twice is two steps."""
+        """The name under which a wait for this signal is stored: waiting for it twice is two steps.
+
+        Raises:
+            StepError: the workflow declares no such signal, so nobody could send it.
+        """
+        if event not in [signal.name for signal in self.workflow.signals]:
+            known = ", ".join(repr(signal.name) for signal in self.workflow.signals) or "none"
+            raise errors.StepError(
+                f"wait_for({event!r}): workflow {self.workflow.name!r} declares no such signal; it declares: {known}",
+                cure="Name it in @workflow(signals=[...]): nobody could send it otherwise.",
+            )
         count = self.signals[event] = self.signals.get(event, 0) + 1
         return f"signal:{event}" if count == 1 else f"signal:{event}#{count}"
 
