@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tako.cli.engine import Place
-from tako.config import dotenv, load
+from tako.config import load
+from tako.dev.variables import variables_of
 from tako.protocol import env, envelope
 from tako.vault import file as vault_file
 
@@ -30,7 +31,7 @@ def prepare(place: Place) -> Prepared:
     state = place.folder / ".tako"
     environment = env.build(
         inherited=os.environ,
-        variables={**config.variables("development"), **dotenv.load(place.folder).variables},
+        variables=variables_of(config),
         app=place.app,
         socket=place.socket,
         environment="development",

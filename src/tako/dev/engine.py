@@ -8,14 +8,15 @@ from __future__ import annotations
 import asyncio
 import os
 import re
+import resource
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
 import uvloop
 
-from tako.config import dotenv, load
-from tako.config.model import DEVELOPMENT, Config
+from tako.config import load
+from tako.config.model import Config
 from tako.dev import watch
 from tako.dev.boots import BootLines
 from tako.dev.interrupts import Interrupts
@@ -24,9 +25,11 @@ from tako.dev.options import DevOptions
 from tako.dev.runs import RunLines
 from tako.dev.screen import Header
 from tako.dev.session import Session
+from tako.dev.variables import variables_of
 from tako.dev.web import Web
 from tako.errors import TakoError
 from tako.host.app import AppHost
+from tako.ingress import addresses, routes
 from tako.logs.files import LogFiles
 from tako.logs.hub import Hub
 from tako.protocol import env
@@ -35,6 +38,7 @@ from tako.protocol.messages import GroupHealth, LogLine
 # Files that decide how processes are started, besides the code itself.
 SETTINGS = ("tako.toml", ".env")
 KILL_PATIENCE_S = 1.0
+FILES = 8_192
 
 
 def run(folder: Path, options: DevOptions) -> int:
@@ -45,12 +49,11 @@ def run(folder: Path, options: DevOptions) -> int:
     """
     config = load.load(folder)
     variables = variables_of(config)
+    # A browser's connection costs two files here, and shells often allow a process no more than a thousand.
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with suppress(OSError, ValueError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (min(most, FILES) if most > 0 else FILES, most))
     return uvloop.run(Dev(config, variables, options).run())
-
-
-def variables_of(config: Config) -> dict[str, str]:
-    """`[vars]` of development, and `.env` beside it, which wins."""
-    return {**config.variables(DEVELOPMENT), **dotenv.load(config.root).variables}
 
 
 class Dev:
@@ -117,6 +120,12 @@ class Dev:
             await self.web.start()
             if urls := self.web.urls():
                 self.host.tell_url(urls[-1])
+        self.host.neighbours = self._neighbours
+
+    def _neighbours(self) -> dict[str, str]:
+        """Where the other apps of this machine answer, for `TAKO_URL_<APP>`."""
+        running = routes.running(self.host.places.sockets.parent / addresses.FOLDER)
+        return {app.name: f"http://localhost:{app.port}" for app in running}
 
     async def _watch_until_stopped(self) -> None:
         watching = asyncio.get_running_loop().create_task(self._watch())

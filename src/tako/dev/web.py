@@ -170,9 +170,6 @@ def config_of(host: AppHost) -> WebConfig:
 def request_of(host: AppHost, app: webapp.WebApp | None, *, instance_id: str, web: Mapping[str, str]) -> SpawnRequest:
     """What to start for an instance of the app (None: of the `command` in `tako.toml`)."""
     settings = host.config.web
-    extra = dict(web)
-    if app is not None and app.settings is not None:
-        extra["DJANGO_SETTINGS_MODULE"] = app.settings
     arguments = control.Arguments(
         main="" if settings.command or app is None else app.target,
         command=settings.command or (),
@@ -184,7 +181,7 @@ def request_of(host: AppHost, app: webapp.WebApp | None, *, instance_id: str, we
     )
     return SpawnRequest(
         argv=control.argv(host.python, arguments),
-        env=host.environment_of_children(web=extra),
+        env=host.environment_of_children(web=web),
         cwd=host.config.root,
         envelope=envelope.build(token=host.tokens.issue(), secrets=vault.load(host.places.secrets)),
         spool=host.places.spool / f"{instance_id}.spool",

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 from tako.clock import Clock
 from tako.errors import EnqueueError, InvalidRequest, PayloadError
@@ -18,6 +18,8 @@ from tako.protocol.messages import Enqueued, NewRun
 
 MAX_PAYLOAD_BYTES = 1_048_576
 DEFAULT_DEADLINE_S = 5.0
+
+Submit = Callable[[Sequence[NewRun], int | None], asyncio.Future[list[Enqueued]]]
 
 
 class Gate(Protocol):
@@ -38,7 +40,8 @@ class Gate(Protocol):
 
 
 class Admission:
-    """`submit` stores admitted runs in one transaction; `look` makes sure that the code known is the code on disk."""
+    """`submit` stores admitted runs in one transaction, `check` asks whether it would; `look` makes sure that the code
+    known is the code on disk."""
 
     def __init__(
         self,
@@ -46,7 +49,8 @@ class Admission:
         registry: Registry,
         gates: Mapping[str, Gate],
         clock: Clock,
-        submit: Callable[[Sequence[NewRun], int | None], asyncio.Future[list[Enqueued]]],
+        submit: Submit,
+        check: Submit,
         hurry: Callable[[str], None],
         look: Callable[[], None],
     ) -> None:
@@ -54,6 +58,7 @@ class Admission:
         self._gates = gates
         self._clock = clock
         self._submit = submit
+        self._check = check
         self._hurry = hurry
         self._look = look
         self.closed: str | None = None  # why nothing is admitted any more
@@ -64,13 +69,20 @@ class Admission:
         Raises:
             WorkerUnhealthy, UnknownWorkflow, PayloadError, StoreUnavailable: nothing was stored.
         """
+        return self._admit(news, deadline_mono_ms, self._submit)
+
+    def check(self, news: Sequence[NewRun], deadline_mono_ms: int | None) -> asyncio.Future[list[Enqueued]] | Any:
+        """Refuse what `enqueue` would refuse now, and store nothing. For whoever sends after a commit of its own."""
+        return self._admit(news, deadline_mono_ms, self._check)
+
+    def _admit(self, news: Sequence[NewRun], deadline_mono_ms: int | None, submit: Submit) -> Any:
         if self.closed is not None:
             raise EnqueueError(self.closed)
         self._look()
         groups = self._groups_of(news)
         if groups is None or not all(self._gates[group].admit_now() for group in groups):
-            return self._wait_and_store(news, deadline_mono_ms)
-        return self._store(news, groups, deadline_mono_ms)
+            return self._wait_and_store(news, deadline_mono_ms, submit)
+        return self._store(news, groups, deadline_mono_ms, submit)
 
     def _groups_of(self, news: Sequence[NewRun]) -> set[str] | None:
         """The groups that must be able to work; None when a name is not known (yet). Held-for-later runs need none."""
@@ -85,7 +97,9 @@ class Admission:
                 groups.add(group)
         return groups
 
-    async def _wait_and_store(self, news: Sequence[NewRun], deadline_mono_ms: int | None) -> list[Enqueued]:
+    async def _wait_and_store(
+        self, news: Sequence[NewRun], deadline_mono_ms: int | None, submit: Submit
+    ) -> list[Enqueued]:
         now = self._clock.monotonic()
         deadline = now + DEFAULT_DEADLINE_S if deadline_mono_ms is None else deadline_mono_ms / 1000
         groups = self._groups_of(news)
@@ -94,7 +108,7 @@ class Admission:
         for group in sorted(groups):
             if not self._gates[group].admit_now():
                 await self._gates[group].admit(deadline)
-        return await self._store(news, groups, deadline_mono_ms)
+        return await self._store(news, groups, deadline_mono_ms, submit)
 
     async def _wait_for_names(self, news: Sequence[NewRun], deadline: float) -> set[str]:
         """A name found nowhere may be declared by code that is just booting, or by code that cannot boot."""
@@ -110,12 +124,12 @@ class Admission:
         raise self._registry.unknown(missing)
 
     def _store(
-        self, news: Sequence[NewRun], groups: set[str], deadline_mono_ms: int | None
+        self, news: Sequence[NewRun], groups: set[str], deadline_mono_ms: int | None, submit: Submit
     ) -> asyncio.Future[list[Enqueued]]:
         for new in news:
             self._complete(new)
-        stored = self._submit(news, deadline_mono_ms)
-        for group in groups:
+        stored = submit(news, deadline_mono_ms)
+        for group in groups if submit is self._submit else ():
             self._hurry(group)
         return stored
 
@@ -126,9 +140,17 @@ class Admission:
             return
         if new.get("signature") != info["signature"]:
             payload = check_payload(info, new["payload_json"])
-            if (template := info.get("key")) and "key" not in new:
-                defaults = (info.get("options") or {}).get("defaults") or {}
-                new["key"] = templates.render(templates.parse(template), {**defaults, **payload})
+            options = info.get("options") or {}
+            values = {**(options.get("defaults") or {}), **payload}
+            wanted = {
+                "key": info.get("key"),
+                "concurrency_key": options.get("concurrency_key"),
+                "rate_key": (options.get("rate") or {}).get("key"),
+            }
+            for field, template in wanted.items():
+                if template and field not in new:
+                    rendered = templates.render(templates.parse(template), values, what=field)
+                    cast(dict[str, Any], new)[field] = rendered
         new.setdefault("retries", info["retries"])
 
 

@@ -96,6 +96,7 @@ class AppHost:
         self._tasks: set[asyncio.Task[Any]] = set()
         self._looked_at = float("-inf")
         self.url = ""  # where the app answers, as soon as that is known
+        self.neighbours: Callable[[], Mapping[str, str]] = dict  # where other apps of this machine answer, by name
         self.recent = Recent()
         self.next_schedule_ms: int | None = None  # as the last tick found it
 
@@ -144,6 +145,7 @@ class AppHost:
             gates=self.groups.pools,
             clock=self.clock,
             submit=self._submit_enqueue,
+            check=self._submit_check,
             hurry=self.holding.claims.hurry,
             look=self._look,
         )
@@ -163,6 +165,7 @@ class AppHost:
         """Boot a probe of each group; let due runs and schedules fire. `tell_url` comes before, for the children."""
         self.alarms.begin()
         self.groups.start()
+        self.view.check_names()
         self.dispatcher.start()
         self.ticker.start()
         self.upkeep.start()
@@ -228,6 +231,9 @@ class AppHost:
 
     def _submit_enqueue(self, news: Sequence[NewRun], deadline_mono_ms: int | None) -> asyncio.Future[list[Enqueued]]:
         return self.writer.submit(runs.enqueue, news, now_ms=self.clock.now_ms(), deadline_mono_ms=deadline_mono_ms)
+
+    def _submit_check(self, news: Sequence[NewRun], deadline_mono_ms: int | None) -> asyncio.Future[list[Enqueued]]:
+        return self.writer.submit(runs.check, news, deadline_mono_ms=deadline_mono_ms)
 
     def look_now(self) -> None:
         """Something was changed by a command of ours: notice it at once."""
@@ -304,6 +310,7 @@ class AppHost:
         """Row 18: the registry begins anew, every group boots a probe, old workers drain."""
         self.registry.new_code(self.code.names_by_group())
         self.groups.new_code()
+        self.view.check_names()
         self.in_background(self.writer.do(recovery.set_code, digest=self.code.digest))
         self.on_code(changed)
 
@@ -327,9 +334,7 @@ class AppHost:
         self, *, worker: Mapping[str, str] | None = None, web: Mapping[str, str] | None = None
     ) -> dict[str, str]:
         """The environment of every process of this app."""
-        variables = dict(self.variables)
-        if self.url:
-            variables[env.url_variable(self.config.name)] = self.url
+        variables = {**self.variables, **self._urls()}
         if not self.code.is_settled(now_ms=self.clock.now_ms()):
             variables["PYTHONDONTWRITEBYTECODE"] = "1"
         return env.build(
@@ -343,6 +348,10 @@ class AppHost:
             worker=worker,
             web=web,
         )
+
+    def _urls(self) -> dict[str, str]:
+        urls = {**self.neighbours(), self.config.name: self.url}
+        return {env.url_variable(name): url for name, url in urls.items() if url}
 
     def health_changed(self, group: str) -> None:
         """A group's health or slots changed: tell the screen and subscribers."""

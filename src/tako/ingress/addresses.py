@@ -11,6 +11,7 @@ from tako.ingress.pages import Page
 from tako.ingress.relay import Relay, Target
 
 SHARED_PORT = 7777
+FOLDER = "dev"  # in Tako's folder of sockets: one entry for each app that runs
 # Nothing tells when a port is free again, and who holds it may be any program: so it is tried, slowly. The flock of
 # another `tako dev` would tell, but not of a web server that was in the way and is gone.
 RETRY_S = 1.0
@@ -93,7 +94,7 @@ async def open_addresses(
         PortTaken: somebody listens on `port`; says who.
         TakoError: `port` may not be used.
     """
-    folder = runtime / "dev"
+    folder = runtime / FOLDER
     found = Addresses(app, port=0, shared_port=shared_port)
     await found.serve_plain(listener, port=port)
     try:

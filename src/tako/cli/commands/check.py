@@ -17,13 +17,13 @@ def run(context: Context, args: argparse.Namespace) -> int:
     """Exit 0 when everything starts, 1 when anything does not. Needs no engine and stores nothing."""
     import asyncio
 
-    from tako.config import dotenv, load
+    from tako.config import load
     from tako.dev import check
+    from tako.dev.variables import variables_of
 
     config = load.load(context.app_folder())
     context.output.doing(f"Checking {config.name}…")
-    variables = {**config.variables("development"), **dotenv.load(config.root).variables}
-    found = asyncio.run(check.check(config, variables))
+    found = asyncio.run(check.check(config, variables_of(config)))
     problems = found["problems"]
     if context.output.json:
         context.output.document(found)
