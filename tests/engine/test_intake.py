@@ -150,6 +150,22 @@ def test_repeating_the_enqueue_that_filled_the_queue_is_not_refused(engine: Rig)
     assert engine.do(runs.enqueue, [new], now_ms=engine.now_ms) == [{"id": new["id"], "is_new": False}]
 
 
+def test_a_check_answers_and_refuses_as_an_enqueue_would_and_stores_nothing(engine: Rig) -> None:
+    engine.obey(max_pending=2)
+    first = engine.enqueue("charge", key="order:7")
+    same_key = engine.new("charge", key="order:7")
+
+    assert engine.do(runs.check, [engine.new("charge", id="a"), same_key]) == [
+        {"id": "a", "is_new": True},
+        {"id": first, "is_new": False},
+    ]
+    with pytest.raises(DuplicateRun):
+        engine.do(runs.check, [{**same_key, "on_duplicate": "raise"}])
+    with pytest.raises(QueueFull):
+        engine.do(runs.check, [engine.new("charge"), engine.new("charge")])
+    assert intake.unfinished(engine.store, "charge") == 1
+
+
 def test_a_child_belongs_to_its_parent(engine: Rig) -> None:
     parent = engine.start()
 

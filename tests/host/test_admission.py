@@ -50,6 +50,7 @@ class Scene:
             gates={"mail": self.gate},
             clock=FakeClock(),
             submit=self.submit,
+            check=self.check,
             hurry=self.hurried.append,
             look=self.look,
         )
@@ -66,6 +67,11 @@ class Scene:
 
     def look(self) -> None:
         self.looked += 1
+
+    def check(self, news: Sequence[NewRun], deadline_mono_ms: int | None) -> asyncio.Future[list[Enqueued]]:
+        future: asyncio.Future[list[Enqueued]] = asyncio.get_running_loop().create_future()
+        future.set_result([{"id": new["id"], "is_new": True} for new in news])
+        return future
 
     def submit(self, news: Sequence[NewRun], deadline_mono_ms: int | None) -> asyncio.Future[list[Enqueued]]:
         self.stored += news
@@ -166,6 +172,17 @@ def test_what_an_sdk_has_checked_against_another_signature_is_checked(scene: Sce
 def test_the_workflows_key_is_rendered_with_its_defaults(scene: Scene) -> None:
     scene.enqueue()
     assert scene.stored[0]["key"] == "to:ada:en"
+
+
+def test_a_check_refuses_what_an_enqueue_would_refuse_and_stores_nothing(scene: Scene) -> None:
+    async def check(**fields: Any) -> Any:
+        return await scene.admission.check([new(**fields)], None)
+
+    assert asyncio.run(check()) == [{"id": "1", "is_new": True}]
+    scene.gate.refusal = WorkerUnhealthy("worker unhealthy: …")
+    with pytest.raises(WorkerUnhealthy):
+        asyncio.run(check())
+    assert scene.stored == scene.hurried == []
 
 
 def test_a_draining_engine_takes_nothing(scene: Scene) -> None:

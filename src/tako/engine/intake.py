@@ -40,6 +40,13 @@ def enqueue(store: Store, new: Sequence[NewRun], *, now_ms: int, scheduled_for_m
     return [answer if answer["id"] in fresh else {"id": answer["id"], "is_new": False} for answer in answers]
 
 
+def check(store: Store, new: Sequence[NewRun]) -> list[Enqueued]:
+    """What `enqueue` would answer now, or refuse; nothing is stored, and a moment later it may be otherwise."""
+    answers, wanted = _resolve(store, new)
+    _check_room(store, wanted)
+    return answers
+
+
 def insert(store: Store, wanted: Sequence[NewRun], *, now_ms: int, scheduled_for_ms: int | None = None) -> set[str]:
     """Store runs whose keys are known to be free and whose number is known to be allowed; the ids that were new."""
     if store.options and any(limits.is_limited(store, run["workflow"]) for run in wanted):

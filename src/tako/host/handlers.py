@@ -28,6 +28,7 @@ def commands(host: AppHost) -> dict[str, Handler]:
         **v0.commands(host),
         **workers.commands(host),
         "enqueue_runs": own.enqueue_runs,
+        "check_runs": own.check_runs,
         "get_run": own.get_run,
         "find_run": own.find_run,
         "list_runs": own.list_runs,
@@ -66,6 +67,11 @@ class Commands:
         answer: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
         stored.add_done_callback(lambda future: _pass_on(future, answer))
         return answer
+
+    async def check_runs(self, connection: Connection, message: Message) -> Any:
+        """What `enqueue_runs` would answer now, or refuse; nothing is stored."""
+        news = check_new_runs(message.get("runs"))
+        return {"runs": await self._host.admission.check(news, optional_integer(message, "deadline_mono_ms"))}
 
     async def _as_data(self, stored: Any) -> dict[str, Any]:
         return {"runs": await stored}

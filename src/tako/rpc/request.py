@@ -22,13 +22,14 @@ if TYPE_CHECKING:
     Message = dict[str, Any]
 
 ENQUEUE = "enqueue_runs"
+CHECK = "check_runs"
 # The engine answers an enqueue by its deadline, if only with "too late, not stored"; so long may its answer travel.
 GRACE_S = 1.0
 # There is no event for "somebody listens on this path again"; what asks again this often is bounded by its deadline.
 DIAL_AGAIN_S = 0.02
 # Asking twice changes nothing: enqueues and signals are told apart by their id, the others read.
 REPEATABLE = frozenset({
-    ENQUEUE, "get_run", "find_run", "list_runs", "wait_run", "ack", "list_workflows", "list_schedules", "health",
+    ENQUEUE, CHECK, "get_run", "find_run", "list_runs", "wait_run", "ack", "list_workflows", "list_schedules", "health",
     "status", "logs",
 })  # fmt: skip
 # What the engine says when it closes a connection before it has looked at any request.
@@ -90,7 +91,7 @@ class Request:
         return line
 
     def _unsendable(self, why: str) -> TakoError:
-        kind = PayloadError if self.command == ENQUEUE else InvalidRequest
+        kind = PayloadError if self.command in (ENQUEUE, CHECK) else InvalidRequest
         return kind(
             f"`{self.command}` {why}; nothing was sent.",
             cure="Store large data elsewhere and pass a reference to it; enqueue fewer runs at a time.",

@@ -21,6 +21,7 @@ class Commands:
         self._stop = stop
         self._table: Mapping[str, Callable[[Message], Any]] = {
             "enqueue_runs": self._enqueue_runs,
+            "check_runs": lambda message: {"runs": core.check(message["runs"])},
             "get_run": lambda message: core.run(message["id"], message.get("with", ())),
             "find_run": self._find_run,
             "list_runs": self._list_runs,

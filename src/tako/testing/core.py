@@ -60,6 +60,7 @@ class Core:
             gates=self.gates,
             clock=self.clock,
             submit=self._store_runs,
+            check=self._check_runs,
             hurry=lambda group: None,
             look=self.look,
         )
@@ -85,19 +86,17 @@ class Core:
         Raises:
             EnqueueError: as `enqueue` says.
         """
-        checked = check_new_runs(news)
-        answer = self._admission.enqueue(checked, None)
-        if not asyncio.iscoroutine(answer):
-            return cast(list[Enqueued], answer)
-        # It would wait for workers that boot. None does, so its first step is its last.
-        try:
-            answer.send(None)
-        except StopIteration as done:
-            return cast(list[Enqueued], done.value)
-        raise AssertionError("admission waits for something, and in a test nothing comes")
+        return _answered(self._admission.enqueue(check_new_runs(news), None))
+
+    def check(self, news: object) -> list[Enqueued]:
+        """What `admit` would answer or refuse now. Nothing is stored."""
+        return _answered(self._admission.check(check_new_runs(news), None))
 
     def _store_runs(self, news: Sequence[NewRun], deadline_mono_ms: int | None) -> Any:
         return self.do(runs.enqueue, news, now_ms=self.clock.now_ms())
+
+    def _check_runs(self, news: Sequence[NewRun], deadline_mono_ms: int | None) -> Any:
+        return self.read(runs.check, news)
 
     # --- what the code declares ---
 
@@ -156,6 +155,18 @@ class Core:
             return f"no code declares the workflow {workflow!r}"
         refusal = self.gates[group].refusal
         return None if refusal is None else str(refusal.reason)
+
+
+def _answered(answer: Any) -> list[Enqueued]:
+    """What admission answers in a process where nothing boots."""
+    if not asyncio.iscoroutine(answer):
+        return cast(list[Enqueued], answer)
+    # It would wait for workers that boot. None does, so its first step is its last.
+    try:
+        answer.send(None)
+    except StopIteration as done:
+        return cast(list[Enqueued], done.value)
+    raise AssertionError("admission waits for something, and in a test nothing comes")
 
 
 def _registries(found: Sequence[Workflow[Any, Any]]) -> dict[str, GroupRegistry]:
