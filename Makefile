@@ -4,7 +4,7 @@
 help:
 	@echo "make demo    run the sign-up app with its workflows, and what to try with it"
 	@echo "make test    lint, types and every test; what CI runs"
-	@echo "make quick   the tests of the rooms only, in seconds"
+	@echo "make quick   the tests of the rooms only, in under a minute"
 	@echo "make check   lint and types"
 	@echo "make install install into .venv, and the Debian packages that the tests need"
 	@echo "make clean   remove .venv, caches and the example's data"

@@ -101,3 +101,10 @@ def test_a_python_that_is_too_old_is_no_python(machine: Machine) -> None:
 def test_the_scripts_can_be_executed() -> None:
     for script in ("install", "check", "test", "quick", "demo"):
         assert os.access(ROOT / "scripts" / script, os.X_OK)
+
+
+def test_what_quick_leaves_out_is_there_to_be_left_out() -> None:
+    paths = [line for line in (ROOT / "scripts/quick").read_text().splitlines() if line.startswith("tests/")]
+    assert len(paths) > 5
+
+    assert [path for path in paths if not (ROOT / path).exists()] == []
