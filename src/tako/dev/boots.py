@@ -1,4 +1,4 @@
-"""What a booting worker prints, held back for a moment: if the boot fails, the box shows it, and once is enough."""
+"""What a booting process prints, held back for a moment: if the boot fails, the box shows it, and once is enough."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ class BootLines:
     def line(self, line: LogLine) -> None:
         """Show a line, or hold it while its process boots; not for longer than a moment, since a boot may hang."""
         pid = line.get("pid", 0)
-        if line["scope"] == "worker" and pid in self._held:
+        if pid in self._held:
             self._held[pid].append(line)
-        elif line["scope"] == "worker" and pid and self._is_booting(pid):
+        elif line["scope"] in ("worker", "web") and pid and self._is_booting(pid):
             self._held[pid] = [line]
             self._timers[pid] = asyncio.get_running_loop().call_later(HELD_S, self._release, pid)
         else:
@@ -36,10 +36,11 @@ class BootLines:
             if not self._is_booting(pid):
                 self._release(pid)
 
-    def drop(self, group: str) -> None:
-        """A boot of this group has failed, and what it printed is shown elsewhere."""
+    def drop(self, *, scope: str, group: str | None = None) -> None:
+        """A boot of this group, or of the web app, has failed, and what it printed is shown elsewhere."""
         for pid, lines in list(self._held.items()):
-            if lines[0].get("group") == group and not self._is_booting(pid):
+            is_meant = lines[0]["scope"] == scope and lines[0].get("group") == group
+            if is_meant and (scope == "web" or not self._is_booting(pid)):
                 self._forget(pid)
 
     def _release(self, pid: int) -> None:

@@ -80,7 +80,9 @@ class Dev:
             on_signatures=self._signatures_changed,
         )
         self._runs = RunLines(self.host, self.session)
-        self.web = Web(self.host, session=self.session, port=options.port) if options.web else None
+        self.web: Web | None = None
+        if options.web:
+            self.web = Web(self.host, session=self.session, boots=self._boots, port=options.port)
         self._shown: dict[str, str] = {}  # by group: the key of its box
 
     # --- life -------------------------------------------------------------------------------------------------------
@@ -189,6 +191,8 @@ class Dev:
             self._files.write(line)
 
     def _is_booting(self, pid: int) -> bool:
+        if self.web is not None and pid in self.web.booting_pids():
+            return True
         workers = (worker for pool in self.host.groups.pools.values() for worker in pool.snapshot()["workers"])
         return any(worker["pid"] == pid and worker["state"] == "booting" for worker in workers)
 
@@ -205,7 +209,7 @@ class Dev:
             return
         health = pool.snapshot()
         if health["failures"] and health["state"] in ("cooldown", "probing", "degraded"):
-            self._boots.drop(group)
+            self._boots.drop(scope="worker", group=group)
             self._show_failure(group, health)
         elif health["state"] == "healthy" and (shown := self._shown.pop(group, None)):
             self.session.mended(shown)

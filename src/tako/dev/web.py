@@ -17,6 +17,7 @@ from tako.supervisor.spawn import SpawnRequest
 from tako.vault import file as vault
 
 if TYPE_CHECKING:
+    from tako.dev.boots import BootLines
     from tako.dev.session import Session
     from tako.host.app import AppHost
 
@@ -27,9 +28,10 @@ PROBLEM = "web app"
 class Web:
     """The app's instances, their listener, and the ports at which a browser finds them. An app may have none."""
 
-    def __init__(self, host: AppHost, *, session: Session, port: int | None) -> None:
+    def __init__(self, host: AppHost, *, session: Session, boots: BootLines, port: int | None) -> None:
         self._host = host
         self._session = session
+        self._boots = boots
         self._port = port
         self._app: webapp.WebApp | None = None
         self._listener: Listener | None = None
@@ -88,6 +90,10 @@ class Web:
         """What does not answer, and why."""
         return () if self._addresses is None else tuple(self._addresses.notes)
 
+    def booting_pids(self) -> tuple[int, ...]:
+        """The instances that are not ready yet."""
+        return () if self._pool is None else self._pool.booting_pids()
+
     def snapshot(self) -> dict[str, Any] | None:
         """The web app as `tako status` shows it; None when there is none."""
         return None if self._pool is None else self._pool.snapshot()
@@ -135,11 +141,13 @@ class Web:
 
     def failed(self, failure: Failure, *, is_repeat: bool) -> None:
         """It could not be started, or died."""
+        self._boots.drop(scope="web")
         if not is_repeat:
             self._session.problem(PROBLEM, failure.reason, failure.traceback or "\n".join(failure.lines))
 
     def changed(self) -> None:
         """What `snapshot` tells is other than before."""
+        self._boots.settle()
 
     def redact(self, text: str) -> str:
         """The text without secrets."""

@@ -120,6 +120,10 @@ class InstancePool:
         for task in self._leaving:
             task.cancel()
 
+    def booting_pids(self) -> tuple[int, ...]:
+        """The processes that are not ready yet."""
+        return tuple(each.pid for each in self._booting if each.pid)
+
     def snapshot(self) -> dict[str, Any]:
         """What `tako status` shows of the web app."""
         state = "serving" if self._serving else "asleep" if self._is_asleep else "starting"
