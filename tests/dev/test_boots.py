@@ -70,9 +70,12 @@ def test_a_boot_that_hangs_shows_what_it_prints(monkeypatch: pytest.MonkeyPatch)
     async def story() -> None:
         scene = Scene()
         released = asyncio.Event()
-        scene.lines = BootLines(
-            show=lambda line: (scene.shown.append(line["message"]), released.set())[0], is_booting=lambda pid: True
-        )
+
+        def show(line: LogLine) -> None:
+            scene.shown.append(line["message"])
+            released.set()
+
+        scene.lines = BootLines(show=show, is_booting=lambda pid: True)
         scene.lines.line(line("connecting to the database…"))
         async with asyncio.timeout(5):
             await released.wait()
