@@ -74,6 +74,7 @@ PURE = (
     "engine/interventions.py",
     "engine/invariants.py",
     "engine/leases.py",
+    "engine/payloads.py",
     "engine/limits.py",
     "engine/line.py",
     "engine/options.py",

@@ -61,6 +61,8 @@ HOT = {
     "pending_seqs": "runs_later",
     "running_seqs": "runs_running",
     "dead_seqs": "runs_dead",
+    "waiting_payloads": "runs_ready",
+    "still_pending": "sqlite_autoindex_runs_1",
     "due_schedules": "schedules_due",
     "next_schedule": "schedules_due",
     "marks_ahead": "schedules_mark",

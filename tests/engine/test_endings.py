@@ -90,6 +90,14 @@ def test_a_backoff_of_nothing_puts_the_run_into_line_at_once(engine: Rig) -> Non
     assert Ready("charge", "ready") in engine.events
 
 
+def test_a_fatal_end_has_the_reason_that_its_worker_gives(engine: Rig) -> None:
+    run_id = engine.start()
+
+    engine.finish(run_id, "fatal", error=BOOM, reason="the stored payload does not fit: missing 'title'")
+
+    assert engine.info(run_id)["error"] == "the stored payload does not fit: missing 'title'"
+
+
 def test_a_fatal_error_makes_the_run_dead_whatever_retries_are_left(engine: Rig) -> None:
     run_id = engine.start(retries=9)
 

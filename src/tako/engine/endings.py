@@ -56,7 +56,8 @@ def finish(
         return _first_answer(store, run, worker_id=worker_id, epoch=epoch)
     if outcome == "stopped":
         return _end(store, run, "cancelled", outcome, reason or "stopped by its handler", note=note, now_ms=now_ms)
-    words = _words(error)
+    # Why a run is given up, its worker may say better than the exception does.
+    words = reason if outcome == "fatal" and reason else _words(error)
     if outcome == "fatal" or (epoch is not None and retry_at_ms is None and _is_used_up(run, retry)):
         return _end(store, run, "dead", outcome, words, error=error, note=note, now_ms=now_ms)
     if retry_at_ms is None:

@@ -24,8 +24,8 @@ from tako.supervisor.exits import ExitKind
 if TYPE_CHECKING:
     from tako.host.app import AppHost
 
-# Reasons that the engine words itself; all others begin with the type of an exception.
-_OUR_WORDS = ("worker died ",)
+# Reasons that we word ourselves, and how much of them may be told; all others begin with the type of an exception.
+_OURS = re.compile(r"worker died .*|the stored payload does not fit")
 _TYPE = re.compile(r"[A-Za-z_][\w.]*")
 
 
@@ -131,8 +131,8 @@ class Alarms:
 def cause_of(reason: str) -> str:
     """What may be told of why a run is dead: our own words whole, of anything else the type of the exception."""
     first = reason.split("\n", 1)[0]
-    if first.startswith(_OUR_WORDS):
-        return first
+    if ours := _OURS.match(first):
+        return ours.group()
     kind = first.split(":", 1)[0]
     return kind if _TYPE.fullmatch(kind) else "its handler failed"
 

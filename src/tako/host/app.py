@@ -30,6 +30,7 @@ from tako.host.groups import Groups
 from tako.host.handlers import WORKER_COMMANDS, commands
 from tako.host.holding import Holding
 from tako.host.logbridge import LogBridge
+from tako.host.misfits import Misfits
 from tako.host.places import Places, make, places_of
 from tako.host.recent import Recent
 from tako.host.registry import Registry
@@ -98,6 +99,7 @@ class AppHost:
         self.url = ""  # where the app answers, as soon as that is known
         self.neighbours: Callable[[], Mapping[str, str]] = dict  # where other apps of this machine answer, by name
         self.recent = Recent()
+        self.misfits = Misfits(self)
         self.next_schedule_ms: int | None = None  # as the last tick found it
 
     # --- life -------------------------------------------------------------------------------------------------------

@@ -122,6 +122,7 @@ class Groups:
     async def _keep_registry(self, told: GroupRegistry) -> None:
         host = self._host
         await host.writer.do(registry_rows.save, release=host.release, registry=told, now_ms=host.clock.now_ms())
+                host.in_background(host.misfits.look(changed))
         await host.writer.do(_obey, dict(host.registry.stored))
         wanted = timetable.declared(host.registry.stored.values())
         await host.writer.do(timetable.replace_declared, wanted, now_ms=host.clock.now_ms())

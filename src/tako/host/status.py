@@ -29,7 +29,9 @@ async def report(host: AppHost) -> dict[str, Any]:
         *_schedule_problems(facts),
         *_store_problems(host),
         *_alert_problems(host),
-        *host.recent.problems(now_ms=host.clock.now_ms()),
+        *await host.misfits.problems(),
+        *await pausing.problems(host),
+        *host.recent.problems(now_ms=now_ms),
     ]
     counts = dict(host.store.counts)  # the writer's thread changes it
     return {
