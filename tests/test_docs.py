@@ -7,6 +7,7 @@ import inspect
 import re
 import runpy
 import shlex
+import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -183,6 +184,14 @@ def test_a_test_that_the_table_of_silent_failures_names_exists() -> None:
         for path, name in re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", cell):
             assert f"def {name}(" in (ROOT / path).read_text(), f"row {number} names {path}::{name}"
         assert cell == "" or "::" in cell, f"row {number} names no test: {cell}"
+
+
+def test_every_dependency_has_its_reason() -> None:
+    page = (ROOT / "docs/decisions/0002-dependencies.md").read_text()
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    wanted = [*project["dependencies"], *project["optional-dependencies"]["dev"]]
+
+    assert [name for name in wanted if f"`{re.split('[<>=]', name)[0]}`" not in page] == []
 
 
 def test_the_glossary_is_in_order() -> None:
