@@ -78,6 +78,7 @@ def prepare() -> Boot:
     _enter_root()
     _name_process(boot.group)
     _read_envelope(boot)
+    _set_up_django()
     _import_files(boot.files)
     _declare(boot)
     gc.freeze()
@@ -124,6 +125,16 @@ def _read_envelope(boot: Boot) -> None:
     boot.token = letter["token"]
     boot.worker_id = letter.get("worker_id", f"worker-{os.getpid()}")
     boot.files = letter.get("files", [])
+
+
+def _set_up_django() -> None:
+    """Before anything of a Django app is imported: its models cannot be, until this is done."""
+    if not os.environ.get("DJANGO_SETTINGS_MODULE"):
+        return
+    try:
+        __import__("django").setup()
+    except Exception as error:
+        fail(error)
 
 
 def _import_files(files: Sequence[str]) -> None:
