@@ -7,7 +7,10 @@ it over its socket, as an app's own process does.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -114,6 +117,14 @@ class Shop(RunningHost):
         found: list[dict[str, Any]] = self.health(group)["workers"]
         return found
 
+    def schedules(self) -> dict[str, dict[str, Any]]:
+        """What `tako schedules` shows, by workflow."""
+        return {found["workflow"]: found for found in self.ok("list_schedules")["schedules"]}
+
+    def runs(self, workflow: str) -> list[dict[str, Any]]:
+        """The runs of a workflow, newest first."""
+        return list(self.ok("list_runs", workflow=workflow)["runs"])
+
     # --- channels ---------------------------------------------------------------------------------------------------
 
     def health(self, group: str = "default") -> dict[str, Any]:
@@ -161,3 +172,26 @@ class Shop(RunningHost):
 
 
 Shopkeeper = Callable[..., Shop]
+
+LOCKER = """
+import sqlite3, sys
+connection = sqlite3.connect(sys.argv[1], isolation_level=None)
+connection.execute("BEGIN IMMEDIATE")
+print("locked", flush=True)
+sys.stdin.read()
+"""
+
+
+@contextmanager
+def locked(database: Path) -> Iterator[int]:
+    """Another process holds the store's write lock; its pid."""
+    with subprocess.Popen(
+        [sys.executable, "-c", LOCKER, str(database)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as locker:
+        assert locker.stdin is not None
+        assert locker.stdout is not None
+        assert locker.stdout.readline() == b"locked\n"
+        try:
+            yield locker.pid
+        finally:
+            locker.stdin.close()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+from collections.abc import Iterable
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
@@ -48,8 +49,10 @@ class Groups:
 
     def new_code(self) -> None:
         """Code, environment or settings changed: every group boots a probe, old workers drain (row 18)."""
-        for group in self.arrange():
-            self._host.in_background(self.pools.pop(group).stop())
+        if gone := self.arrange():
+            for group in gone:
+                self._host.in_background(self.pools.pop(group).stop())
+            self._host.in_background(self.forget(gone))
         for pool in self.pools.values():
             pool.new_code(self.config_of(pool.group))
 
@@ -115,6 +118,7 @@ class Groups:
             # Before the pool: what it accepts now is checked against this registry.
             if changed := host.registry.told(told):
                 host.on_signatures(changed)
+                host.in_background(host.misfits.look(changed))
             await self._keep_registry(told)
         pool.hello(worker_id)
         return {"lease_ms": round(LEASE_S * 1000), "heartbeat_ms": round(HEARTBEAT_S * 1000), "stale": stale}
@@ -122,10 +126,24 @@ class Groups:
     async def _keep_registry(self, told: GroupRegistry) -> None:
         host = self._host
         await host.writer.do(registry_rows.save, release=host.release, registry=told, now_ms=host.clock.now_ms())
-                host.in_background(host.misfits.look(changed))
+        await self._obey_registries()
+
+    async def forget(self, groups: Iterable[str]) -> None:
+        """These groups have no files any more, so no worker will ever say that their schedules are gone."""
+        host = self._host
+        for group in groups:
+            await host.writer.do(registry_rows.forget_group, release=host.release, group=group)
+        await self._obey_registries()
+
+    async def _obey_registries(self) -> None:
+        """Let rules and schedules be those that the code declares, and say which schedules that changes."""
+        host = self._host
         await host.writer.do(_obey, dict(host.registry.stored))
         wanted = timetable.declared(host.registry.stored.values())
-        await host.writer.do(timetable.replace_declared, wanted, now_ms=host.clock.now_ms())
+        replaced = await host.writer.do(timetable.replace_declared, wanted, now_ms=host.clock.now_ms())
+        for change, schedules in (("added", replaced.added), ("removed", replaced.removed)):
+            for workflow, spec in schedules:
+                host.say("info", f"schedule {spec} of {workflow} was {change}", workflow=workflow)
         host.ticker.look()
         host.view.check_names()
 

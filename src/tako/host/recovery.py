@@ -58,6 +58,8 @@ async def recover(host: AppHost) -> None:
             if told["group"] in host.code.scan.groups:
                 host.registry.told(told)
     host.groups.arrange()
+    if gone := found["registries"].keys() - set(host.code.scan.groups):
+        await host.groups.forget(gone)
     for name, pool in host.groups.pools.items():
         pool.restore(found["health"].get(name) if is_same_code else None)
     recorded = [record for record in found["workers"] if record["group"] in host.groups.pools]

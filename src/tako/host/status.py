@@ -30,8 +30,7 @@ async def report(host: AppHost) -> dict[str, Any]:
         *_store_problems(host),
         *_alert_problems(host),
         *await host.misfits.problems(),
-        *await pausing.problems(host),
-        *host.recent.problems(now_ms=now_ms),
+        *host.recent.problems(now_ms=host.clock.now_ms()),
     ]
     counts = dict(host.store.counts)  # the writer's thread changes it
     return {
