@@ -173,6 +173,16 @@ def test_an_error_carries_code_cause_cure_and_detail(client: Client) -> None:
     }
 
 
+def test_requests_before_one_that_is_too_long_are_answered_however_they_arrive(client: Client) -> None:
+    client.raw(b'{"app":"shop","command":"echo","value":1}\n' + b"x" * (MAX_FRAME_BYTES + 1) + b"\n")
+
+    assert client.read() == {"status": "ok", "data": 1}
+    refusal = client.read()
+    assert refusal is not None
+    assert "longer than 1048576 bytes" in refusal["message"]
+    assert client.read() is None
+
+
 def test_a_bug_of_ours_is_named_without_what_it_held(client: Client) -> None:
     reply = client.call(command="bug")
     assert reply["code"] == "internal"

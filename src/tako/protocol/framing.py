@@ -23,12 +23,12 @@ class Framer:
     `max_bytes` and one read. `max_bytes=None` is for replies, which have no limit.
     """
 
-    __slots__ = ("_buffer", "_error", "_max_bytes")
+    __slots__ = ("_buffer", "_max_bytes", "error")
 
     def __init__(self, *, max_bytes: int | None = MAX_FRAME_BYTES) -> None:
         self._buffer = bytearray()
         self._max_bytes = max_bytes
-        self._error: InvalidRequest | None = None
+        self.error: InvalidRequest | None = None
 
     def feed(self, data: bytes) -> "list[Message]":
         """The messages that `data` completes, in order.
@@ -42,36 +42,47 @@ class Framer:
     def lines(self, data: bytes) -> list[bytes]:
         """The lines that `data` completes, without their newlines and not yet decoded; empty lines are skipped.
 
+        Lines before one that is too long are returned, however the stream was cut: look at `error` after them.
+
         Raises:
-            InvalidRequest: a line is longer than the limit. Close the connection.
+            InvalidRequest: the first line is longer than the limit, or one was before. Close the connection.
         """
-        if self._error is not None:
-            raise self._error
+        if self.error is not None:
+            raise self.error
         if not self._buffer and data.endswith(b"\n"):
             lines = data[:-1].split(b"\n")
         else:
             head, newline, tail = data.rpartition(b"\n")
-            if not newline:
+            if newline:
+                lines = (bytes(self._buffer) + head).split(b"\n")
+                self._buffer[:] = tail
+            else:
                 self._buffer += data
-                self._check_length(len(self._buffer))
-                return []
-            lines = (bytes(self._buffer) + head).split(b"\n")
-            self._buffer[:] = tail
-            self._check_length(len(tail))
+                lines = []
+        found = self._within_limit(lines)
+        error: InvalidRequest | None = self.error  # found just now
+        if error is not None and not found:
+            raise error
+        return found
+
+    def _within_limit(self, lines: list[bytes]) -> list[bytes]:
+        limit = self._max_bytes
+        if limit is None:
+            return [line for line in lines if line]
+        fine = []
         for line in lines:
-            self._check_length(len(line))
-        return [line for line in lines if line]
+            if len(line) > limit:
+                break
+            fine.append(line)
+        if len(fine) < len(lines) or len(self._buffer) > limit:
+            self._buffer.clear()
+            self.error = InvalidRequest(f"invalid request: a line is longer than {limit} bytes")
+        return [line for line in fine if line]
 
     @property
     def buffered(self) -> int:
         """Bytes of an unfinished line."""
         return len(self._buffer)
-
-    def _check_length(self, length: int) -> None:
-        if self._max_bytes is not None and length > self._max_bytes:
-            self._buffer.clear()
-            self._error = InvalidRequest(f"invalid request: a line is longer than {self._max_bytes} bytes")
-            raise self._error
 
 
 def encode(message: "Message") -> bytes:

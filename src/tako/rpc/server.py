@@ -166,6 +166,8 @@ class Connection(asyncio.Protocol):
         try:
             for line in self._framer.lines(data):
                 self._receive(framing.decode(line))
+            if self._framer.error is not None:
+                raise self._framer.error
         except TakoError as error:  # a broken rule, or somebody we do not speak with
             self._fatal(error)
             return
