@@ -25,7 +25,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "sdk": {"rpc", "protocol"},
     "worker": {"sdk", "protocol"},
     "web": {"sdk", "protocol"},
-    "contrib": {"sdk"},
+    "contrib": {"sdk", "protocol"},
     # The durable part and the moving part do not know each other; they meet in `host`.
     "engine": {"clock", "protocol"},
     "cron": {"engine", "clock", "protocol"},

@@ -8,6 +8,9 @@ from tako.contrib import flask as flask_seam
 from tako.sdk import startup
 from tako.sdk import workflow as workflows
 
+# A project of its own, for the processes that test_django.py starts.
+collect_ignore = ["django_project"]
+
 
 @pytest.fixture(autouse=True)
 def _nothing_of_other_tests(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:

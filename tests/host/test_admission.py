@@ -182,7 +182,8 @@ def test_a_check_refuses_what_an_enqueue_would_refuse_and_stores_nothing(scene: 
     scene.gate.refusal = WorkerUnhealthy("worker unhealthy: …")
     with pytest.raises(WorkerUnhealthy):
         asyncio.run(check())
-    assert scene.stored == scene.hurried == []
+    assert scene.stored == []
+    assert scene.hurried == []
 
 
 def test_a_draining_engine_takes_nothing(scene: Scene) -> None:

@@ -221,6 +221,10 @@ class Engine:
 
     def _before_drain(self) -> None:
         redaction.use(self.secrets)
+        settle = getattr(runtime.engine(), "settle", None)  # of what `tako.contrib` has put around the engine
+        if settle is not None:
+            with loops.hidden():
+                settle()
 
 
 @contextmanager

@@ -41,11 +41,11 @@ def _with_static_files(app: Any) -> Any:
     """A Django app in DEBUG also answers for its static files, as under `manage.py runserver`."""
     if not type(app).__module__.startswith("django.core.handlers"):
         return app
-    from django.conf import settings  # type: ignore[import-untyped]
+    from django.conf import settings
 
     if not settings.DEBUG or "django.contrib.staticfiles" not in settings.INSTALLED_APPS:
         return app
-    from django.contrib.staticfiles import handlers  # type: ignore[import-untyped]
+    from django.contrib.staticfiles import handlers
 
     is_asgi = interface(app, "") == ASGI
     return handlers.ASGIStaticFilesHandler(app) if is_asgi else handlers.StaticFilesHandler(app)
