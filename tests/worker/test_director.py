@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import signal
 import threading
 import time
@@ -40,7 +41,7 @@ def test_a_signal_handler_may_post_while_it_waits() -> None:
     director = Director()
     before = signal.signal(signal.SIGUSR1, lambda *_: director.post(lambda: director.stop(3)))
     try:
-        threading.Thread(target=signal.raise_signal, args=(signal.SIGUSR1,)).start()
+        threading.Thread(target=os.kill, args=(os.getpid(), signal.SIGUSR1)).start()
         assert director.run() == 3
     finally:
         signal.signal(signal.SIGUSR1, before)
