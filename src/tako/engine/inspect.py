@@ -92,11 +92,11 @@ def list_runs(
     return Page(shown, str(rows[limit - 1]["seq"]) if len(rows) > limit else None)
 
 
-def overview(reader: Reader, *, now_ms: int) -> Overview:
-    """Facts for `tako status`."""
+def overview(reader: Reader, *, now_ms: int, paused: Collection[str] = ()) -> Overview:
+    """Facts for `tako status`. Runs of `paused` workflows wait because somebody wants it, not because nobody comes."""
     counts = reader.all("all_counts")
     ready = [row["workflow"] for row in counts if row["state"] == "ready" and row["n"] > 0]
-    ages = {name: oldest_ready_ms(reader, name, now_ms=now_ms) for name in ready}
+    ages = {name: oldest_ready_ms(reader, name, now_ms=now_ms) for name in ready if name not in paused}
     return Overview(
         unseen_dead={row["workflow"]: row["n"] for row in counts if row["state"] == "unseen" and row["n"] > 0},
         oldest_ready_ms={name: age for name, age in ages.items() if age is not None},
@@ -144,6 +144,13 @@ def schedules(reader: Reader, *, now_ms: int | None = None) -> list[dict[str, An
             }
         )
     return found
+
+
+def held_by_key(reader: Reader, *, names: Collection[str], key: str) -> int:
+    """How many due runs of a workflow, by all its names, wait because this key is paused."""
+    row = reader.one("held_by_key", names=json.dumps(list(names)), key=key)
+    assert row is not None
+    return int(row["n"])
 
 
 def interventions(reader: Reader, run_id: str) -> list[dict[str, Any]]:

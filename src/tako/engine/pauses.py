@@ -22,6 +22,10 @@ class Target(NamedTuple):
         """As a person would say it."""
         return f"key {self.key!r} of {self.name}" if self.kind == KEY else f"{self.kind} {self.name}"
 
+    def holds(self) -> str:
+        """What is said of a run that waits because of it."""
+        return f"paused: `{self.resume_command()}` lets it go on"
+
     def resume_command(self) -> str:
         """What ends the pause."""
         name, key = shlex.quote(self.name), shlex.quote(self.key)

@@ -65,7 +65,7 @@ def why_held(reader: Reader, run: sqlite3.Row) -> str:
     """Why a run in the lane `paused` waits, and what ends that."""
     for target in Pauses.of(reader.all("all_pauses")).since_ms:
         if target.kind == KEY and target.key in (run["key"], run["concurrency_key"], run["rate_key"]):
-            return f"paused: `{Target(KEY, run['workflow'], target.key).resume_command()}` lets it go on"
+            return Target(KEY, run["workflow"], target.key).holds()
     return "paused"
 
 

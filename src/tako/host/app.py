@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from tako.clock import Clock, SystemClock
+from tako.config import load
 from tako.config.model import Config
 from tako.cron.ticker import Ticked, Ticker
 from tako.engine import runs
@@ -21,7 +22,7 @@ from tako.engine.dispatcher import Dispatcher
 from tako.engine.events import Ended, Event
 from tako.engine.upkeep import Upkeep
 from tako.engine.writer import Writer
-from tako.errors import StoreUnavailable, TakoError, Unauthorized, VersionMismatch
+from tako.errors import ConfigError, StoreUnavailable, TakoError, Unauthorized, VersionMismatch
 from tako.host import lock, recovery, rescue
 from tako.host.admission import Admission
 from tako.host.alarms import Alarms
@@ -99,6 +100,7 @@ class AppHost:
         self.url = ""  # where the app answers, as soon as that is known
         self.neighbours: Callable[[], Mapping[str, str]] = dict  # where other apps of this machine answer, by name
         self.recent = Recent()
+        self.settings_error: ConfigError | None = None  # of settings that have no effect
         self.misfits = Misfits(self)
         self.next_schedule_ms: int | None = None  # as the last tick found it
 
@@ -166,6 +168,7 @@ class AppHost:
     def begin(self) -> None:
         """Boot a probe of each group; let due runs and schedules fire. `tell_url` comes before, for the children."""
         self.alarms.begin()
+        self._check_groups()
         self.groups.start()
         self.view.check_names()
         self.dispatcher.start()
@@ -178,7 +181,11 @@ class AppHost:
         if not self._lock.is_held:
             return
         self.admission.closed = "workflow runtime is draining"
+        before = self.holding.handed_back
         await self.groups.stop()
+        if n := self.holding.handed_back - before:
+            runs = "1 run had not finished and was" if n == 1 else f"{n} runs had not finished and were"
+            self.say("info", f"{runs} handed back, uncounted: {'it goes' if n == 1 else 'they go'} on at the next start")
         self.holding.stop()
         await self.rounds.stop()
         await self.upkeep.stop()
@@ -311,16 +318,29 @@ class AppHost:
     def _code_changed(self, changed: list[str]) -> None:
         """Row 18: the registry begins anew, every group boots a probe, old workers drain."""
         self.registry.new_code(self.code.names_by_group())
+        self._check_groups()
         self.groups.new_code()
         self.view.check_names()
         self.in_background(self.writer.do(recovery.set_code, digest=self.code.digest))
         self.on_code(changed)
+
+    def _check_groups(self) -> None:
+        """A group table that no workflow uses, or a group without its table, has no effect: say so, once."""
+        before = self.settings_error
+        try:
+            load.check_groups(self.config, self.code.scan.groups)
+            self.settings_error = None
+        except ConfigError as error:
+            self.settings_error = error
+            if before is None or before.message != error.message:
+                self.say("error", error.message)
 
     def reconfigure(self, config: Config, *, variables: Mapping[str, str]) -> None:
         """Take a changed `tako.toml` or `.env`: what processes get from now on."""
         self.config = config
         self.variables = dict(variables)
         self.alarms.alerter.reconfigure(config.alerts)
+        self._check_groups()
         self.code.changed(python=config.python)
 
     @property

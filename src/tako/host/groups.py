@@ -10,6 +10,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from tako.engine import health as health_rows
+from tako.engine import pausing
 from tako.engine import registry as registry_rows
 from tako.engine.store import Store
 from tako.errors import LeaseLost, TakoError
@@ -81,7 +82,13 @@ class Groups:
             self.pools[group] = WorkerPool(
                 self.config_of(group), house=self, clock=self._host.clock, rng=self._host.rng, permits=self._permits
             )
+            self.stop_if_paused(group)
         return sorted(self.pools.keys() - wanted)
+
+    def stop_if_paused(self, group: str) -> None:
+        """A pause outlives the engine, and the code that it was made for."""
+        if group in self._host.store.pauses.groups:
+            self.pools[group].pause()
 
     def config_of(self, group: str) -> GroupConfig:
         """A group's settings from `tako.toml`, as its supervisor wants them."""
@@ -174,7 +181,7 @@ class Groups:
     # --- what a supervisor asks of the house ------------------------------------------------------------------------
 
     def runnable(self, group: str) -> int:
-        """Due runs of the group that nobody has claimed."""
+        """Due runs of the group that nobody has claimed, but for what people have paused."""
         return self._count(group, "ready")
 
     def suspects(self, group: str) -> int:
@@ -182,8 +189,9 @@ class Groups:
         return self._count(group, "solo")
 
     def _count(self, group: str, lane: str) -> int:
-        counts = self._host.store.counts
-        return sum(counts.get((name, lane), 0) for name in self._host.registry.names_of(group))
+        store = self._host.store
+        waiting = ((name, store.counts.get((name, lane), 0)) for name in self._host.registry.names_of(group))
+        return sum(n for name, n in waiting if n and not pausing.is_paused(store, name))
 
     def in_flight(self, group: str) -> dict[str, int]:
         """How many runs each worker holds."""

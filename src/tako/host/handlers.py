@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
 from tako.engine import inspect, runs, waiters
 from tako.errors import EnqueueError, RunFinished, RunNotFound, TakoError
-from tako.host import backup, status, v0, workers
+from tako.host import backup, pausing, scheduling, status, v0, workers
 from tako.host.admission import check_new_runs
 from tako.host.fields import body, flag, integer, optional_integer, optional_text, text, texts
-from tako.protocol.messages import NewRun
+from tako.protocol.messages import NewRun, RunInfo
 from tako.rpc.server import Connection, Handler, Message
 
 if TYPE_CHECKING:
@@ -27,6 +28,8 @@ def commands(host: AppHost) -> dict[str, Handler]:
     return {
         **v0.commands(host),
         **workers.commands(host),
+        **pausing.commands(host),
+        **scheduling.commands(host),
         "enqueue_runs": own.enqueue_runs,
         "check_runs": own.check_runs,
         "get_run": own.get_run,
@@ -38,7 +41,6 @@ def commands(host: AppHost) -> dict[str, Handler]:
         "ack": own.ack,
         "signal_run": own.signal_run,
         "list_workflows": own.list_workflows,
-        "list_schedules": own.list_schedules,
         "health": own.health,
         "status": own.status,
         "subscribe": own.subscribe,
@@ -131,6 +133,7 @@ class Commands:
             since_ms=optional_integer(message, "since_ms"),
             until_ms=optional_integer(message, "until_ms"),
             parent_id=optional_text(message, "parent_id"),
+            blocked=self._host.view.blocked_workflows(),
             limit=limit,
             after=optional_text(message, "after"),
         )
@@ -152,18 +155,24 @@ class Commands:
 
     async def cancel(self, connection: Connection, message: Message) -> Any:
         """When this answers, no further step starts and no result is saved."""
-        host, run_id = self._host, text(message, "id")
+        host = self._host
         reason = optional_text(message, "reason") or "cancelled by an operator"
-        await host.holding.cancel(run_id, reason=reason)
-        return await host.view.run(run_id, [])
+
+        async def cancel(run_id: str) -> RunInfo:
+            await host.holding.cancel(run_id, reason=reason)
+            return await host.view.run(run_id)
+
+        return await one_or_each(message, cancel)
 
     async def retry(self, connection: Connection, message: Message) -> Any:
         """Run an ended run again, from its first unfinished step or from a named one."""
-        host, run_id = self._host, text(message, "id")
-        await host.writer.do(
-            runs.retry, run_id, from_step=optional_text(message, "from_step"), now_ms=host.clock.now_ms()
-        )
-        return await host.view.run(run_id, [])
+        host, from_step = self._host, optional_text(message, "from_step")
+
+        async def retry(run_id: str) -> RunInfo:
+            await host.writer.do(runs.retry, run_id, from_step=from_step, now_ms=host.clock.now_ms())
+            return await host.view.run(run_id)
+
+        return await one_or_each(message, retry)
 
     async def ack(self, connection: Connection, message: Message) -> Any:
         """Somebody has seen these dead runs."""
@@ -201,14 +210,9 @@ class Commands:
             now_ms=host.clock.now_ms(),
         )
 
-    def list_workflows(self, connection: Connection, message: Message) -> Any:
-        """What exists, in which file and group, and how many runs of it there are."""
-        return {"workflows": status.workflows(self._host)}
-
-    async def list_schedules(self, connection: Connection, message: Message) -> Any:
-        """When what is fired."""
-        now_ms = self._host.clock.now_ms()
-        return {"schedules": await self._host.writer.read(inspect.schedules, now_ms=now_ms)}
+    async def list_workflows(self, connection: Connection, message: Message) -> Any:
+        """What exists, in which file and group, how many runs of it there are, and what is paused."""
+        return {"workflows": status.workflows(self._host), "pauses": await pausing.listed(self._host)}
 
     def health(self, connection: Connection, message: Message) -> Any:
         """The health of one group, or of all."""
@@ -241,6 +245,23 @@ class Commands:
     async def backup(self, connection: Connection, message: Message) -> Any:
         """A consistent copy of the store, made while it is in use."""
         return await backup.backup(self._host, text(message, "path"))
+
+
+async def one_or_each(message: Message, act: Callable[[str], Awaitable[RunInfo]]) -> Any:
+    """Act on the run `id`; or on each of `ids` at once, where one that refuses does not stop the others."""
+    if "ids" not in message:
+        return await act(text(message, "id"))
+    wanted = list(dict.fromkeys(texts(message, "ids")))
+    found = await asyncio.gather(*(act(run_id) for run_id in wanted), return_exceptions=True)
+    done, refused = [], []
+    for run_id, outcome in zip(wanted, found, strict=True):
+        if isinstance(outcome, TakoError):
+            refused.append({"id": run_id, "code": outcome.code, "error": outcome.message, "cure": outcome.cure})
+        elif isinstance(outcome, BaseException):
+            raise outcome
+        else:
+            done.append(outcome)
+    return {"runs": done, "refused": refused}
 
 
 def _pass_on(stored: asyncio.Future[Any], answer: asyncio.Future[dict[str, Any]]) -> None:

@@ -37,6 +37,7 @@ class Holding:
         self.leases = Leases(host.clock.monotonic)
         self.claims = Claims(claim=self._submit_claim, on_claimed=self._on_claimed)
         self.connections: dict[str, Connection] = {}
+        self.handed_back = 0  # runs that came back unfinished, through no fault of theirs
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = float("inf")
 
@@ -68,6 +69,7 @@ class Holding:
             now_ms=host.clock.now_ms(),
             release=host.release,
             solo=solo,
+            group=group,
         )
 
     def _on_claimed(self, want: Want, claimed: list[ClaimedRun]) -> None:
@@ -97,6 +99,7 @@ class Holding:
             now_ms=host.clock.now_ms(),
             release=host.release,
             solo=pool.is_solo(worker_id),
+            group=pool.group,
         )
         for run in claimed:
             self.leases.grant(run["id"], run["epoch"], worker_id, lease_s)
@@ -140,16 +143,18 @@ class Holding:
     async def hand_back(self, worker_id: str, held: Sequence[tuple[str, int]]) -> None:
         """A worker gives back runs; neither an attempt nor a crash is counted."""
         host = self._host
-        await host.writer.do(lease_rules.hand_back, worker_id=worker_id, runs=held, now_ms=host.clock.now_ms())
+        found = await host.writer.do(lease_rules.hand_back, worker_id=worker_id, runs=held, now_ms=host.clock.now_ms())
+        self.handed_back += len(found)
         for run_id, epoch in held:
             self.leases.drop_run(run_id, epoch=epoch)
 
     async def reclaim(self, worker_id: str, *, counted: bool, death: str | None) -> None:
         """Take back all that a worker holds; `counted` as L2 to L4 say."""
         host = self._host
-        await host.writer.do(
+        found = await host.writer.do(
             lease_rules.release, worker_id=worker_id, counted=counted, death=death, now_ms=host.clock.now_ms()
         )
+        self.handed_back += 0 if counted else len(found)
         self.leases.drop_worker(worker_id)
 
     async def cancel(self, run_id: str, *, reason: str) -> None:

@@ -78,6 +78,7 @@ async def recover(host: AppHost) -> None:
             host.tokens.admit(record["token_hash"], worker_id=record["worker_id"])
         host.groups.pools[record["group"]].adopt([record])
     for pool in host.groups.pools.values():
+        host.groups.stop_if_paused(pool.group)
         # Row 18: the files were changed while nobody looked. Adopted workers run the old ones and drain.
         if not is_same_code and pool.state.slots:
             pool.new_code(host.groups.config_of(pool.group))

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from tako.engine import inspect
 from tako.engine.store import Store
 from tako.errors import StoreUnavailable, TakoError
-from tako.host import rescue
+from tako.host import pausing, rescue
 from tako.host.hearing import Hearing
 
 if TYPE_CHECKING:
@@ -142,7 +142,7 @@ class Rounds:
         next_ms = host.next_schedule_ms
         if not self._said and not is_anything_ready and (next_ms is None or next_ms > now_ms):
             return
-        facts = await host.writer.read(inspect.overview, now_ms=now_ms)
+        facts = await host.writer.read(inspect.overview, now_ms=now_ms, paused=pausing.paused_workflows(host))
         going_on: dict[str, tuple[str, str]] = {}
         for workflow, age_ms in facts.oldest_ready_ms.items():
             if severity := backlog_severity(age_ms):

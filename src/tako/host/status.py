@@ -6,6 +6,8 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 from tako.engine import inspect
+from tako.engine.intake import UNFINISHED
+from tako.host import pausing
 from tako.host.rounds import backlog_severity
 from tako.protocol.messages import GroupHealth, WorkflowInfo
 from tako.supervisor import records
@@ -18,10 +20,12 @@ SICK = ("cooldown", "probing", "degraded", "stopped")
 
 async def report(host: AppHost) -> dict[str, Any]:
     """Everything at a glance. `ok` is false when a person is needed."""
-    facts = await host.writer.read(inspect.overview, now_ms=host.clock.now_ms())
+    now_ms, paused = host.clock.now_ms(), pausing.paused_workflows(host)
+    facts = await host.writer.read(inspect.overview, now_ms=now_ms, paused=paused)
     groups = [pool.snapshot() for pool in host.groups.pools.values()]
     problems = [
         *(problem for group in groups for problem in _group_problems(host, group)),
+        *_settings_problems(host),
         *_code_problems(host),
         *_dead_problems(facts),
         *_blocked_problems(host, groups),
@@ -30,7 +34,8 @@ async def report(host: AppHost) -> dict[str, Any]:
         *_store_problems(host),
         *_alert_problems(host),
         *await host.misfits.problems(),
-        *host.recent.problems(now_ms=host.clock.now_ms()),
+        *await pausing.problems(host),
+        *host.recent.problems(now_ms=now_ms),
     ]
     counts = dict(host.store.counts)  # the writer's thread changes it
     return {
@@ -44,6 +49,7 @@ async def report(host: AppHost) -> dict[str, Any]:
         "groups": groups,
         "counts": totals(counts),
         "workflows": workflows(host),
+        "pauses": await pausing.listed(host),
         "store": {
             "path": str(host.places.database),
             "durability": host.config.durability,
@@ -56,7 +62,7 @@ def totals(counts: dict[tuple[str, str], int]) -> dict[str, int]:
     """Runs by status, all workflows together."""
     found = dict.fromkeys(("pending", "running", "succeeded", "cancelled", "dead"), 0)
     for (_, state), n in counts.items():
-        shown = "pending" if state in ("later", "ready", "solo") else state
+        shown = "pending" if state in UNFINISHED and state != "running" else state
         if shown in found:  # "unseen" counts dead runs a second time
             found[shown] += n
     return found
@@ -81,6 +87,7 @@ def _workflow(host: AppHost, name: str, info: WorkflowInfo | None) -> dict[str, 
     shown: dict[str, Any] = dict(info) if info else {"name": name, "file": None, "line": None, "parameters": []}
     shown["group"] = group
     shown["health"] = pool.snapshot()["state"] if pool else None
+    shown["paused"] = pausing.why(host, name, group)
     counts = totals({key: n for key, n in list(host.store.counts.items()) if key[0] == name})
     shown["counts"] = {status: n for status, n in counts.items() if n}
     return shown
@@ -91,7 +98,7 @@ def _problem(severity: str, kind: str, what: str, cure: str, **more: Any) -> dic
 
 
 def _group_problems(host: AppHost, group: GroupHealth) -> list[dict[str, Any]]:
-    if group["state"] not in SICK or not group["reason"]:
+    if group["state"] not in SICK or not group["reason"] or group["group"] in host.store.pauses.groups:
         return []
     name = group["group"]
     what = f'group "{name}" is unhealthy: {group["reason"]}'
@@ -100,6 +107,11 @@ def _group_problems(host: AppHost, group: GroupHealth) -> list[dict[str, Any]]:
         what = "\n".join([what, *records.cause_lines(failure)])
     cure = f"See its last lines with `tako logs --group {name} --last-crash`, mend the cause and save."
     return [_problem("error", "unhealthy_group", what, cure, group=name, failing=group["failing"])]
+
+
+def _settings_problems(host: AppHost) -> list[dict[str, Any]]:
+    error = host.settings_error
+    return [] if error is None else [_problem("error", "settings", error.message, error.cure or "Mend tako.toml.")]
 
 
 def _code_problems(host: AppHost) -> list[dict[str, Any]]:
@@ -133,8 +145,11 @@ def _blocked_problems(host: AppHost, groups: list[GroupHealth]) -> list[dict[str
             what = f'{waiting} run{"" if waiting == 1 else "s"} blocked: group "{group["group"]}" cannot start a worker'
             found.append(_problem("error", "blocked_runs", what, "They run when the group is mended; nothing is lost."))
     for name, n in sorted(host.view.unroutable().items()):
-        what = f"{n} run{'' if n == 1 else 's'} of {name!r}: no code declares this workflow any more"
-        cure = "Declare it again, give another workflow `aliases=[...]`, or cancel them."
+        what = f"{n} unfinished run{'' if n == 1 else 's'} of {name!r}: no code declares this workflow any more"
+        cure = (
+            f'Declare it again, or give its successor `aliases=["{name}"]`; or cancel them: '
+            f"`tako runs cancel --all --workflow {name}`."
+        )
         found.append(_problem("error", "unroutable_runs", what, cure, workflow=name))
     return found
 

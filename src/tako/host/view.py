@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Any, cast
 
 from tako.engine import inspect
 from tako.engine.events import Changed, Ended, Event
+from tako.engine.intake import UNFINISHED
 from tako.errors import RunNotFound
+from tako.host import pausing
 from tako.host.fields import flag, optional_integer, optional_text
 from tako.host.streams import filter_of
 from tako.protocol.messages import LogLine, RunInfo
@@ -16,6 +18,7 @@ from tako.rpc.server import Message
 if TYPE_CHECKING:
     from tako.host.app import AppHost
 
+DUE = ("ready", "solo")
 BLOCKING = ("cooldown", "probing", "stopped")
 EVENT_FIELDS = ("id", "workflow", "status", "attempt", "created_ms", "error")
 
@@ -43,18 +46,25 @@ class View:
         return self.shown(info)
 
     def shown(self, info: RunInfo) -> RunInfo:
-        """The run with its group, and `blocked` where its group cannot start a worker or nothing declares its name."""
+        """The run with its group, and as `blocked` where that is paused or broken, or nothing declares its workflow."""
         group = self._host.registry.group_of(info["workflow"])
         info["group"] = group
-        info["blocked"] = None
-        if info["status"] == "pending":
+        due_ms = info["run_at_ms"]
+        if info["status"] == "pending" and due_ms is not None and due_ms <= self._host.clock.now_ms():
             info["blocked"] = self.why_blocked(info["workflow"], group)
             if info["blocked"]:
                 info["status"] = "blocked"
         return info
 
+    def blocked_workflows(self) -> list[str]:
+        """The workflows whose due runs cannot start now."""
+        due = {workflow for (workflow, lane), n in list(self._host.store.counts.items()) if n and lane in DUE}
+        return [name for name in due if self.why_blocked(name, self._host.registry.group_of(name))]
+
     def why_blocked(self, workflow: str, group: str | None) -> str | None:
         """Why a due run of this workflow cannot start now; None when nothing is in its way."""
+        if paused := pausing.why(self._host, workflow, group):
+            return paused
         pool = self._host.groups.pools.get(group) if group else None
         if pool is None:
             return f"no code declares the workflow {workflow!r}"
@@ -66,20 +76,21 @@ class View:
     # --- names that nothing declares --------------------------------------------------------------------------------
 
     def note_unroutable(self, workflow: str) -> None:
-        """A due run has a name that nothing declares. Said once, until the code changes."""
+        """There are unfinished runs of a name that nothing declares. Said once, until the code changes."""
         if workflow not in self._unroutable:
             self._unroutable.add(workflow)
             self._host.say(
                 "error",
-                f"a run of {workflow!r} is due, but no code declares this workflow; it waits until some does",
+                f"runs of {workflow!r} wait, but no code declares this workflow: declare it again, or cancel them with "
+                f"`tako runs cancel --all --workflow {workflow}`",
                 workflow=workflow,
             )
 
     def unroutable(self) -> dict[str, int]:
-        """Due runs by workflow, of those that nothing declares."""
+        """Unfinished runs by workflow, of those that nothing declares."""
         found: dict[str, int] = {}
         for (workflow, lane), n in list(self._host.store.counts.items()):  # the writer's thread changes it
-            if n and lane in ("ready", "solo") and self._host.registry.group_of(workflow) is None:
+            if n and lane in UNFINISHED and self._host.registry.group_of(workflow) is None:
                 found[workflow] = found.get(workflow, 0) + n
         return found
 

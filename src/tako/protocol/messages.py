@@ -281,6 +281,16 @@ class GroupHealth(TypedDict):
     max: int
 
 
+class PauseInfo(TypedDict):
+    """What people hold back: `name` of the workflow or the group, `key` of the workflow ("" but for a key)."""
+
+    kind: str  # workflow group key
+    name: str
+    key: str
+    since_ms: int
+    waiting: int  # due runs that it holds back
+
+
 class LogLine(TypedDict):
     """One line of output or of our own log."""
 

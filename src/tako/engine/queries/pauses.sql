@@ -28,6 +28,12 @@ SELECT seq, id, workflow, key, concurrency_key, rate_key, suspect_ms FROM runs
  WHERE lane = 'paused' AND workflow IN (SELECT value FROM json_each(:names))
  ORDER BY priority DESC, run_at_ms, seq;
 
+-- name: held_by_key
+-- The lane has those alone that people hold back.
+SELECT count(*) AS n FROM runs
+ WHERE lane = 'paused' AND workflow IN (SELECT value FROM json_each(:names))
+   AND :key IN (key, concurrency_key, rate_key);
+
 -- name: relane_run
 -- From one lane of those that are due to another.
 UPDATE runs SET lane = :lane WHERE seq = :seq AND lane IN ('ready', 'solo', 'limited', 'paused');
