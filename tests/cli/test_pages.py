@@ -79,18 +79,63 @@ def test_a_warning_is_told_but_is_nothing_wrong(cli: Cli, engine: FakeEngine) ->
 def test_workflows_are_shown_with_file_group_and_health(cli: Cli, engine: FakeEngine) -> None:
     engine.answers["list_workflows"] = {
         "workflows": [
-            {"name": "send_email", "group": "mail", "health": SICK, "counts": {"later": 1, "ready": 1, "unseen": 1},
+            {"name": "send_email", "group": "mail", "health": "cooldown", "counts": {"pending": 2}, "paused": None,
              "file": "workflows/mail.py", "line": 7},
-            {"name": "report", "group": "default", "health": "healthy", "counts": {},
+            {"name": "report", "group": "default", "health": "healthy", "counts": {}, "paused": "paused: …",
              "file": "workflows/r.py", "line": 1},
-        ]
+        ],
+        "pauses": [
+            {"kind": "key", "name": "send_email", "key": "a b", "since_ms": 1, "waiting": 1},
+            {"kind": "workflow", "name": "report", "key": "", "since_ms": 1, "waiting": 0},
+            {"kind": "group", "name": "mail", "key": "", "since_ms": 1, "waiting": 3},
+        ],
     }  # fmt: skip
 
-    rows = cli("workflows").out.splitlines()
+    said = cli("workflows")
 
+    rows = said.out.splitlines()
     assert rows[1].split() == ["send_email", "mail", "cooldown", "2", "pending", "workflows/mail.py:7"]
-    assert rows[2].split() == ["report", "default", "healthy", "none", "workflows/r.py:1"]
+    assert rows[2].split() == ["report", "default", "paused", "none", "workflows/r.py:1"]
+    assert "key 'a b' of send_email has been paused for" in said.err
+    assert "1 run waits. End it with `tako workflows resume send_email --key 'a b'`." in said.err
+    assert "0 runs wait. End it with `tako workflows resume report`." in said.err
+    assert "3 runs wait. End it with `tako workflows resume --group mail`." in said.err
     assert cli("workflows", "--json").json == engine.answers["list_workflows"]
+
+
+@pytest.mark.parametrize(
+    ("words", "fields", "what"),
+    [
+        (["send_email"], {"workflow": "send_email"}, "send_email"),
+        (["--group", "mail"], {"group": "mail"}, "group mail"),
+        (["send_email", "--key", "a"], {"workflow": "send_email", "key": "a"}, "key 'a' of send_email"),
+    ],
+)
+def test_a_workflow_a_group_or_a_key_is_paused_and_resumed(
+    cli: Cli, engine: FakeEngine, words: list[str], fields: dict[str, str], what: str
+) -> None:
+    engine.answers["pause"] = engine.answers["resume"] = {"changed": True, "pauses": []}
+
+    paused, resumed = cli("workflows", "pause", *words), cli("workflows", "resume", *words)
+
+    assert (paused.code, resumed.code) == (0, 0)
+    assert engine.asked("pause") == engine.asked("resume") == [fields]
+    assert f"✔ Paused {what}: " in paused.err
+    assert f"tako workflows resume {' '.join(words)}" in paused.err
+    assert f"✔ Resumed {what}." in resumed.err
+    assert cli("workflows", "pause", *words, "--json").json == {"changed": True, "pauses": []}
+
+
+@pytest.mark.parametrize("words", [[], ["a", "--group", "b"], ["--group", "b", "--key", "c"], ["--key", "c"]])
+def test_what_is_paused_must_be_named_once(cli: Cli, engine: FakeEngine, words: list[str]) -> None:
+    assert cli("workflows", "pause", *words).code == 2
+
+
+def test_a_pause_that_changes_nothing_says_so(cli: Cli, engine: FakeEngine) -> None:
+    engine.answers["pause"] = engine.answers["resume"] = {"changed": False, "pauses": []}
+
+    assert "a was paused already" in cli("workflows", "pause", "a").err
+    assert "a was not paused" in cli("workflows", "resume", "a").err
 
 
 def test_no_workflow_says_how_to_make_one(cli: Cli, engine: FakeEngine) -> None:
@@ -131,6 +176,19 @@ def test_a_schedule_that_is_late_or_paused_says_so(cli: Cli, engine: FakeEngine)
 
     assert rows[1].endswith("late by 12m")
     assert rows[2].endswith("paused")
+
+
+def test_a_schedule_is_paused_resumed_and_run_now(cli: Cli, engine: FakeEngine) -> None:
+    engine.answers["pause_schedules"] = engine.answers["resume_schedules"] = {"count": 1}
+    engine.answers["run_schedule"] = {"id": "r1", "is_new": True}
+
+    assert "does not fire until `tako schedules resume nightly`" in cli("schedules", "pause", "nightly").err
+    assert "what was missed meanwhile does not fire" in cli("schedules", "resume", "nightly").err
+    said = cli("schedules", "run", "nightly")
+    assert (said.code, said.out) == (0, "r1\n")
+    for command in ("pause_schedules", "resume_schedules", "run_schedule"):
+        assert engine.asked(command) == [{"workflow": "nightly"}]
+    assert cli("schedules", "run", "nightly", "--json").json == {"id": "r1", "is_new": True}
 
 
 def test_a_backup_is_asked_for_with_a_whole_path(cli: Cli, engine: FakeEngine) -> None:

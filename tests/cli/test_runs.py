@@ -6,7 +6,7 @@ import pytest
 from tests.support.cli import Cli
 from tests.support.fake_engine import FakeEngine, Message, run_info
 
-from tako.errors import RunFinished, RunNotFound
+from tako.errors import RunNotFound
 
 TRACEBACK = "Traceback (most recent call last):\n  File x\nValueError: no"
 
@@ -181,32 +181,82 @@ def test_retry_runs_again_what_is_named(cli: Cli, engine: FakeEngine) -> None:
     assert "Enqueued again: send_email" in said.err
 
 
+def each(message: Message, **changed: Any) -> Message:
+    return {"runs": [run_info(1, id=run_id, **changed) for run_id in message["ids"]], "refused": []}
+
+
 def test_retry_all_takes_every_page_of_dead_runs_of_the_workflow(cli: Cli, engine: FakeEngine) -> None:
     engine.answers["list_runs"] = lambda m: page(run_info(2)) if m.get("after") else page(run_info(1), after="n")
-    engine.answers["retry"] = lambda m: run_info(1, id=m["id"], status="pending")
+    engine.answers["retry"] = lambda m: each(m, status="pending")
 
     said = cli("runs", "retry", "--all", "--workflow", "send_email", "--json")
 
     assert said.code == 0
     assert [run["id"] for run in said.json["runs"]] == [run_info(1)["id"], run_info(2)["id"]]
     assert engine.asked("list_runs")[0] == {"status": "dead", "workflow": "send_email", "limit": 500}
-    assert len(engine.asked("retry")) == 2
+    assert engine.asked("retry") == [{"ids": [run_info(1)["id"], run_info(2)["id"]]}]
+
+
+def test_retry_all_can_be_of_those_with_one_error_and_of_the_last_hour(cli: Cli, engine: FakeEngine) -> None:
+    runs = [run_info(1, error="TimeoutError: smtp"), run_info(2, error="KeyError: x"), run_info(3, error=None)]
+    engine.answers["list_runs"] = page(*runs)
+    engine.answers["retry"] = run_info(1, status="pending")
+
+    said = cli("runs", "retry", "--all", "--error", "Timeout", "--since", "1970-01-01T00:00:01Z")
+
+    assert engine.asked("list_runs")[0]["since_ms"] == 1000
+    assert engine.asked("retry") == [{"id": run_info(1)["id"]}]
+    assert "✔ Enqueued again: 1 run." in said.err
 
 
 def test_one_run_that_refuses_does_not_stop_the_others(cli: Cli, engine: FakeEngine) -> None:
-    def cancel(message: Message) -> Any:
-        if message["id"] == run_info(1)["id"]:
-            return RunFinished("it has ended")
-        return run_info(2, status="cancelled")
+    first, second = run_info(1)["id"], run_info(2)["id"]
+    refused = {"id": first, "code": "run_finished", "error": "it has ended", "cure": ""}
+    engine.answers["cancel"] = {"runs": [run_info(2, status="cancelled")], "refused": [refused]}
 
-    engine.answers["cancel"] = cancel
-
-    said = cli("runs", "cancel", run_info(1)["id"], run_info(2)["id"], "--reason", "no longer wanted", "--json")
+    said = cli("runs", "cancel", first, second, "--reason", "no longer wanted")
 
     assert said.code == 1
-    assert [run["status"] for run in said.json["runs"]] == ["cancelled"]
-    assert said.json["refused"] == [{"id": run_info(1)["id"], "error": "it has ended"}]
-    assert {message["reason"] for message in engine.asked("cancel")} == {"no longer wanted"}
+    assert f"✘ {first} was not cancelled: it has ended" in said.err
+    assert f"✔ Cancelled: send_email {second} is cancelled." in said.err
+    assert engine.asked("cancel") == [{"ids": [first, second], "reason": "no longer wanted"}]
+    assert cli("runs", "cancel", first, second, "--json").json["refused"] == [refused]
+
+
+def test_cancel_all_takes_what_has_not_ended_after_a_yes(cli: Cli, engine: FakeEngine) -> None:
+    engine.answers["list_runs"] = lambda m: page(*{"running": [run_info(1)], "waiting": [run_info(1), run_info(2)]}.get(
+        m["status"], []
+    ))  # fmt: skip
+    engine.answers["cancel"] = lambda m: each(m, status="cancelled")
+
+    refused = cli("runs", "cancel", "--all", "--workflow", "old")
+    assert refused.code == 2
+    assert "Cancel 2 runs of old? There is nobody to ask; nothing was cancelled.\n  Add --yes." in refused.err
+    assert engine.asked("cancel") == []
+
+    said = cli("runs", "cancel", "--workflow", "old", "--yes")
+    assert said.code == 0
+    assert "✔ Cancelled: 2 runs." in said.err
+    assert engine.asked("cancel") == [{"ids": [run_info(1)["id"], run_info(2)["id"]]}]
+    asked = {message["status"] for message in engine.asked("list_runs")}
+    assert asked == {"pending", "running", "sleeping", "waiting", "limited", "blocked"}
+
+
+def test_cancel_all_of_nothing_asks_nothing(cli: Cli, engine: FakeEngine) -> None:
+    engine.answers["list_runs"] = page()
+
+    said = cli("runs", "cancel", "--all", "--status", "blocked")
+
+    assert said.code == 0
+    assert "There is nothing to be cancelled." in said.err
+    assert len(engine.asked("list_runs")) == 1
+
+
+def test_runs_that_are_named_are_not_chosen_as_well(cli: Cli, engine: FakeEngine) -> None:
+    said = cli("runs", "cancel", run_info(1)["id"], "--workflow", "w")
+
+    assert said.code == 2
+    assert "Name runs, or say --workflow, not both." in said.err
 
 
 @pytest.mark.parametrize("words", [["retry"], ["retry", "ab", "--all"], ["ack"], ["ack", "ab", "--all"]])

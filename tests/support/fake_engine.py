@@ -135,8 +135,8 @@ class FakeEngine:
 
 COMMANDS = (
     "enqueue_runs", "get_run", "find_run", "list_runs", "wait_run", "cancel", "retry", "ack", "signal_run",
-    "list_workflows", "list_schedules", "health", "status", "logs", "backup", "check",
-    "test_alerts",
+    "list_workflows", "pause", "resume", "list_schedules", "pause_schedules", "resume_schedules", "run_schedule",
+    "health", "status", "logs", "backup", "check", "test_alerts",
 )  # fmt: skip
 
 

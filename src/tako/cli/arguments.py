@@ -51,8 +51,10 @@ class Parser(argparse.ArgumentParser):
 class Subcommands:
     """The subcommands of a command, each a parser of its own that sets `args.subcommand`."""
 
-    def __init__(self, parser: Parser) -> None:
-        self._action = parser.add_subparsers(dest="subcommand", metavar="COMMAND", required=True, parser_class=Parser)
+    def __init__(self, parser: Parser, *, required: bool = True) -> None:
+        self._action = parser.add_subparsers(
+            dest="subcommand", metavar="COMMAND", required=required, parser_class=Parser
+        )
 
     def add(self, name: str, help_line: str) -> Parser:
         """A subcommand that takes `--json` as every command does."""

@@ -24,8 +24,8 @@ SECTIONS: dict[str, dict[str, str]] = {
     "Runs": {
         "enqueue": "enqueue a run: tako enqueue NAME key=value…",
         "runs": "list, show, retry, cancel, signal, ack, tail",
-        "workflows": "what exists, in which file and group, how healthy",
-        "schedules": "what fires when",
+        "workflows": "what exists, in which file and group, how healthy; pause, resume",
+        "schedules": "what fires when; pause, resume, run",
     },
     "Operate": {
         "status": "one page; exits 1 when anything is wrong",

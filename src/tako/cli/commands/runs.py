@@ -4,21 +4,21 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
-from tako.cli import moments, run_ids, run_page
+from tako.cli import moments, run_choice, run_ids, run_page
 from tako.cli.arguments import Parser, Subcommands, UsageError
 from tako.cli.context import Context
-from tako.cli.engine import Engine
 from tako.cli.errors import DONE, REFUSED
-from tako.errors import TakoError
 from tako.logs.render import clean, clock, short_id
 
 STATUSES = ("pending", "running", "sleeping", "waiting", "limited", "blocked", "succeeded", "cancelled", "dead")
 LISTED = ("id", "workflow", "status", "attempt", "created_ms", "error")
 PAGE = 50
-ALL_PAGE = 500
+AT_ONCE = 500
+# Cancelling waits a little for handlers that are in the middle of something.
+DEADLINE_S = 60.0
 
 
 def configure(parser: Parser) -> None:
@@ -28,18 +28,20 @@ def configure(parser: Parser) -> None:
     show = commands.add("show", "a run with its steps, errors and timing")
     show.add_argument("id", metavar="ID", help="whole, as the log shows it (0198…4f2a1c), or any end of it")
     retry = commands.add("retry", "run again what has ended; saved steps are kept")
-    _many(retry)
+    run_choice.configure(retry, what="dead runs", filters=("workflow", "group", "key", "since", "error"))
     retry.add_argument("--from-step", metavar="NAME", help="forget this step and all after it, and run them again")
     cancel = commands.add("cancel", "on return no further step starts and no result is saved")
-    cancel.add_argument("ids", nargs="+", metavar="ID")
+    run_choice.configure(cancel, what="unfinished runs", filters=("workflow", "group", "key", "status", "since"))
     cancel.add_argument("--reason", metavar="TEXT", help="kept with the run")
+    cancel.add_argument("--yes", action="store_true", help="do not ask")
     signal = commands.add("signal", "send a signal to a run")
     signal.add_argument("run", metavar="RUN", help="the run's id, or with --workflow its key")
     signal.add_argument("signal", metavar="SIGNAL", help="the signal's name")
     signal.add_argument("value", nargs="?", metavar="JSON", default="null", help="its value; default null")
     signal.add_argument("--workflow", metavar="NAME", help="RUN is the key of this workflow's unfinished run")
     signal.add_argument("--id", metavar="ID", dest="signal_id", help="the same id twice is kept once")
-    _many(commands.add("ack", "say that somebody has seen dead runs"))
+    ack = commands.add("ack", "say that somebody has seen dead runs")
+    run_choice.configure(ack, what="dead runs", filters=("workflow",))
     tail = commands.add("tail", "each change of a run's status, as it happens")
     tail.add_argument("--workflow", metavar="NAME")
     tail.add_argument("--run", metavar="ID")
@@ -55,12 +57,6 @@ def _configure_list(parser: Parser) -> None:
     parser.add_argument("--parent", metavar="ID", help="children of this run")
     parser.add_argument("--limit", type=int, default=PAGE, metavar="N", help=f"default {PAGE}")
     parser.add_argument("--after", metavar="NEXT", help="go on where a list ended: its `next`")
-
-
-def _many(parser: Parser) -> None:
-    parser.add_argument("ids", nargs="*", metavar="ID")
-    parser.add_argument("--all", action="store_true", help="all dead runs, with --workflow those of one workflow")
-    parser.add_argument("--workflow", metavar="NAME")
 
 
 def run(context: Context, args: argparse.Namespace) -> int:
@@ -126,72 +122,51 @@ def _show(context: Context, args: argparse.Namespace) -> int:
 
 
 def _retry(context: Context, args: argparse.Namespace) -> int:
-    engine = context.engine()
-    ids = _chosen(context, args)
-
-    def retry(run_id: str) -> dict[str, Any]:
-        found: dict[str, Any] = engine.call("retry", {"id": run_id, "from_step": args.from_step})
-        return found
-
-    return _each(context, ids, retry, past="Enqueued again", verb="retried")
+    ids = run_choice.chosen(context, args, statuses=["dead"])
+    fields = {"from_step": args.from_step}
+    return _each(context, "retry", ids, fields, past="Enqueued again", verb="retried", one_by_one=bool(args.ids))
 
 
 def _cancel(context: Context, args: argparse.Namespace) -> int:
-    engine = context.engine()
-    ids = [run_ids.resolve(engine, text) for text in args.ids]
+    ids = run_choice.chosen(context, args, statuses=run_choice.UNFINISHED)
+    if ids and not args.ids and not args.yes:
+        question = f"Cancel {run_choice.described(args, len(ids))}?"
+        if not context.output.can_ask:
+            raise UsageError(f"{question} There is nobody to ask; nothing was cancelled.", cure="Add --yes.")
+        if not context.output.ask(question):
+            context.output.say("Nothing was cancelled.")
+            return REFUSED
+    fields = {"reason": args.reason}
+    return _each(context, "cancel", ids, fields, past="Cancelled", verb="cancelled", one_by_one=bool(args.ids))
 
-    def cancel(run_id: str) -> dict[str, Any]:
-        found: dict[str, Any] = engine.call("cancel", {"id": run_id, "reason": args.reason})
-        return found
 
-    return _each(context, ids, cancel, past="Cancelled", verb="cancelled")
-
-
-def _each(context: Context, ids: list[str], act: Callable[[str], dict[str, Any]], *, past: str, verb: str) -> int:
+def _each(
+    context: Context, command: str, ids: list[str], fields: dict[str, Any], *, past: str, verb: str, one_by_one: bool
+) -> int:
     """Act on each run; one that refuses does not stop the others. Exits 1 when any refused."""
-    output = context.output
+    output, engine = context.output, context.engine()
     done: list[dict[str, Any]] = []
     refused: list[dict[str, Any]] = []
-    for run_id in ids:
-        try:
-            found = act(run_id)
-        except TakoError as error:
-            if len(ids) == 1:
-                raise
-            refused.append({"id": run_id, "error": error.message})
-            output.fail(f"{run_id} was not {verb}: {clean(error.message)}", cure=clean(error.cure))
-            continue
-        done.append(found)
-        output.done(f"{past}: {clean(found['workflow'])} {run_id} is {found['status']}.")
+    if len(ids) == 1:
+        done.append(engine.call(command, {"id": ids[0], **fields}, deadline_s=DEADLINE_S))
+    else:
+        for at in range(0, len(ids), AT_ONCE):
+            answer = engine.call(command, {"ids": ids[at : at + AT_ONCE], **fields}, deadline_s=DEADLINE_S)
+            done += answer["runs"]
+            refused += answer["refused"]
     if output.json:
         output.document({"runs": [{name: run.get(name) for name in LISTED} for run in done], "refused": refused})
-    elif not ids:
+        return REFUSED if refused else DONE
+    for each in refused:
+        output.fail(f"{each['id']} was not {verb}: {clean(each['error'])}", cure=clean(each.get("cure", "")))
+    if not ids:
         output.say(f"There is nothing to be {verb}.")
+    elif one_by_one:
+        for run in done:
+            output.done(f"{past}: {clean(run['workflow'])} {run['id']} is {run['status']}.")
+    else:
+        output.done(f"{past}: {len(done)} run{'' if len(done) == 1 else 's'}.")
     return REFUSED if refused else DONE
-
-
-def _chosen(context: Context, args: argparse.Namespace) -> list[str]:
-    """The runs that were named, or with --all the dead ones."""
-    engine = context.engine()
-    if bool(args.ids) == args.all:
-        raise UsageError(
-            "Name runs, or say --all (with --workflow NAME for one workflow's).", cure="See `tako runs list`."
-        )
-    if args.ids:
-        return [run_ids.resolve(engine, text) for text in args.ids]
-    # All pages first: retrying while paging would change the pages.
-    return list(_dead(engine, args.workflow))
-
-
-def _dead(engine: Engine, workflow: str | None) -> Iterator[str]:
-    after: str | None = None
-    while True:
-        fields = {"status": "dead", "workflow": workflow, "limit": ALL_PAGE, "after": after}
-        page = engine.call("list_runs", fields)
-        yield from (run["id"] for run in page["runs"])
-        after = page["next"]
-        if after is None:
-            return
 
 
 def _ack(context: Context, args: argparse.Namespace) -> int:
