@@ -404,3 +404,33 @@ def test_a_claim_that_is_refused_is_asked_again(engine: Engine, start: Start) ->
 
     assert engine.wait("finish")["result_json"] == "2"
     assert "claim failed" in worker.output()
+
+
+def test_a_park_whose_answer_was_lost_is_said_again_and_nothing_is_lost(engine: Engine, start: Start) -> None:
+    worker = start(
+        """
+        from tako import Context, workflow
+
+        @workflow
+        def naps(ctx: Context) -> None:
+            ctx.sleep("nap", "1h")
+        """
+    )
+    hung_up: list[bool] = []
+
+    def swallow(message: dict[str, object]) -> dict[str, object] | None:
+        if not hung_up:
+            hung_up.append(True)
+            engine.stale_in_hello = [str(message["id"])]
+            engine.hang_up()
+        return None
+
+    engine.answers["park"] = swallow
+    engine.give("naps")
+
+    engine.wait("park", count=2)
+    engine.stale_in_hello = []
+    worker.kill()
+    assert worker.exit_code() == 0
+    assert "lost the run" not in worker.output()
+    assert engine.all("release_runs") == []

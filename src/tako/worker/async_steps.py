@@ -15,7 +15,7 @@ from tako.sdk.context import AsyncContext
 from tako.sdk.startup import around_steps
 from tako.worker import tracebacks, values
 from tako.worker.attempt import FINISHED, NEVER, PARKED, Attempt, Running
-from tako.worker.connection import KEPT, TooLarge, data_of
+from tako.worker.connection import FINAL, KEPT, TooLarge, data_of
 from tako.worker.tries import Failure, gathered, next_try_ms
 
 TYPE_CHECKING = False
@@ -252,9 +252,9 @@ class AsyncAttempt(Attempt):
         except TooLarge as large:
             raise values.too_large(name, large.size) from None
 
-    async def _ask(self, message: Message | str) -> Any:
+    async def _ask(self, message: Message | str, *, keep: int = KEPT) -> Any:
         future: asyncio.Future[Message] = self.host.loop.create_future()
-        self.bench.connection.ask(message, lambda reply: self.host.reply(future, reply), keep=KEPT, run_id=self.run_id)
+        self.bench.connection.ask(message, lambda reply: self.host.reply(future, reply), keep=keep, run_id=self.run_id)
         self.host.flush_soon()
         reply = await future
         try:
@@ -349,11 +349,12 @@ class AsyncAttempt(Attempt):
                 self.check()
             self._busy += 1  # a second branch that wants to park waits for the answer
             try:
-                for other, other_ms in self._waits.items():
+                for other, other_ms in list(self._waits.items()):
                     await self._remember(other, other_ms, unless=name)
                 message = {**self.message("park"), "step_name": name}
                 message.update((key, value) for key, value in fields.items() if value is not None)
-                answer = await self._ask(message)
+                self.is_leaving = True
+                answer = await self._ask(message, keep=FINAL)
             finally:
                 self._busy -= 1
         finally:

@@ -121,9 +121,9 @@ class Attempt:
     is_async = False
     short_sleep_ms = SHORT_SLEEP_MS
     __slots__ = (
-        "attempt", "bench", "claimed", "deadline", "ended", "epoch", "failed_steps", "is_done", "is_settled", "key",
-        "left", "run_id", "running", "saved", "scheduled_for_ms", "signals", "thread_id", "unawaited", "visited",
-        "warnings", "workflow",
+        "attempt", "bench", "claimed", "deadline", "ended", "epoch", "failed_steps", "is_done", "is_leaving",
+        "is_settled", "key", "left", "run_id", "running", "saved", "scheduled_for_ms", "signals", "thread_id", "unawaited",
+        "visited", "warnings", "workflow",
     )  # fmt: skip
 
     def __init__(self, claimed: ClaimedRun, workflow: Workflow[Any, Any], bench: Bench) -> None:
@@ -144,6 +144,7 @@ class Attempt:
         self.failed_steps: dict[str, str] = {}
         self.ended = ""
         self.is_settled = allocate_lock()  # taken once and never given back
+        self.is_leaving = False  # it asked to be parked: until the answer, nobody else's word counts
         self.is_done = False  # the handler has returned, whatever became of the run
         self.thread_id = 0
         self.deadline: float | None = None  # of the whole attempt, monotonic
@@ -283,6 +284,7 @@ class Attempt:
     def parked(self, answer: Message) -> str | None:
         """What the engine said to `park`: the value, if there was nothing to wait for; else Ended is raised."""
         if not answer["parked"]:
+            self.is_leaving = False
             value: str | None = answer.get("value_json")
             return value
         self.end(PARKED)

@@ -311,7 +311,8 @@ class Worker:
     def _stale(self, runs: Sequence[Message]) -> None:
         for run in runs:
             attempt = self._held.get(run["id"])
-            if attempt is not None and not attempt.is_settled.locked():
+            # Of a run that has ended or parked here, the engine may know before its answer is through to the handler.
+            if attempt is not None and not attempt.is_leaving and not attempt.is_settled.locked():
                 self.lost(attempt, run["why"])
 
     # --- idle; in the director ---

@@ -14,7 +14,7 @@ from tako.sdk.context import Context
 from tako.sdk.startup import around_steps
 from tako.worker import values
 from tako.worker.attempt import Attempt, Ended
-from tako.worker.connection import KEPT, TooLarge
+from tako.worker.connection import FINAL, KEPT, TooLarge
 from tako.worker.tries import Failure, gathered, next_try_ms
 
 TYPE_CHECKING = False
@@ -198,7 +198,8 @@ class SyncAttempt(Attempt):
         message = {**self.message("park"), "step_name": name}
         message.update((key, value) for key, value in fields.items() if value is not None)
         try:
-            answer = self.bench.connection.call(message, keep=KEPT, run_id=self.run_id)
+            self.is_leaving = True
+            answer = self.bench.connection.call(message, keep=FINAL, run_id=self.run_id)
         except errors.TakoError as error:
             raise self.refused(error) from None
         return self.parked(answer)
