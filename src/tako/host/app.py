@@ -185,7 +185,8 @@ class AppHost:
         await self.groups.stop()
         if n := self.holding.handed_back - before:
             runs = "1 run had not finished and was" if n == 1 else f"{n} runs had not finished and were"
-            self.say("info", f"{runs} handed back, uncounted: {'it goes' if n == 1 else 'they go'} on at the next start")
+            then = "it goes" if n == 1 else "they go"
+            self.say("info", f"{runs} handed back, uncounted: {then} on at the next start")
         self.holding.stop()
         await self.rounds.stop()
         await self.upkeep.stop()
@@ -245,7 +246,8 @@ class AppHost:
         return self.writer.submit(runs.check, news, deadline_mono_ms=deadline_mono_ms)
 
     def look_now(self) -> None:
-        """Something was changed by a command of ours: notice it at once."""
+        """Something was changed by a command of ours: notice it at once, new files too."""
+        self.code.changed()
         self._looked_at = float("-inf")
         self._look()
 
