@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from importlib.util import find_spec
 
 import pytest
 
@@ -8,8 +9,10 @@ from tako.contrib import flask as flask_seam
 from tako.sdk import startup
 from tako.sdk import workflow as workflows
 
-# A project of its own, for the processes that test_django.py starts.
-collect_ignore = ["django_project"]
+# Projects of their own, for the processes that tests start.
+collect_ignore = ["django_project", "django_tasks_project"]
+if find_spec("django.tasks") is None:  # Django has it from version 6 on
+    collect_ignore.append("test_django_tasks.py")
 
 
 @pytest.fixture(autouse=True)

@@ -11,12 +11,13 @@ from pathlib import Path
 
 import pytest
 
-PROJECT = Path(__file__).parent / "django_project"
+HERE = Path(__file__).parent
+PROJECT = "django_project"
 
 
-def checks(file: str) -> list[str]:
+def checks(file: str, *, project: str = PROJECT) -> list[str]:
     """`Class::test` of each check in a file."""
-    tree = ast.parse((PROJECT / file).read_text())
+    tree = ast.parse((HERE / project / file).read_text())
     return [
         f"{cls.name}::{fn.name}"
         for cls in tree.body
@@ -26,12 +27,13 @@ def checks(file: str) -> list[str]:
     ]
 
 
-def run(file: str, folder: Path, **variables: str) -> str:
+def run(file: str, folder: Path, *, project: str = PROJECT) -> str:
+    """What pytest says of the checks in a file. The database lies in `folder`."""
     clean = {name: value for name, value in os.environ.items() if not name.startswith(("TAKO_", "PYTEST_", "DJANGO_"))}
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-rA", "--tb=short", file],
-        cwd=PROJECT,
-        env={**clean, "SHOP_DATABASE": str(folder / "shop.sqlite3"), "PYTHONDONTWRITEBYTECODE": "1", **variables},
+        cwd=HERE / project,
+        env={**clean, "SHOP_DATABASE": str(folder / "shop.sqlite3"), "PYTHONDONTWRITEBYTECODE": "1"},
         capture_output=True,
         text=True,
         timeout=300,

@@ -19,11 +19,3 @@ DATABASES = {
         "TEST": {"NAME": os.environ.get("SHOP_DATABASE", "") + ".test"},
     }
 }
-if os.environ.get("SHOP_TASKS"):
-    TASKS = {
-        "default": {
-            "BACKEND": "tako.contrib.django.tasks.TakoBackend",
-            "QUEUES": ["default", "mail"],
-            "OPTIONS": {"workflows": {"mail": "mail_task"}},
-        }
-    }
