@@ -122,8 +122,8 @@ class Attempt:
     short_sleep_ms = SHORT_SLEEP_MS
     __slots__ = (
         "attempt", "bench", "claimed", "deadline", "ended", "epoch", "failed_steps", "is_done", "is_leaving",
-        "is_settled", "key", "left", "run_id", "running", "saved", "scheduled_for_ms", "signals", "thread_id", "unawaited",
-        "visited", "warnings", "workflow",
+        "is_settled", "key", "left", "run_id", "running", "saved", "scheduled_for_ms", "signals", "thread_id",
+        "unawaited", "visited", "warnings", "workflow",
     )  # fmt: skip
 
     def __init__(self, claimed: ClaimedRun, workflow: Workflow[Any, Any], bench: Bench) -> None:
