@@ -113,6 +113,11 @@ def test_a_secret_reaches_the_worker_and_appears_nowhere_else(host: RunningHost)
     dead = host.ended(enqueue(host, "fails"), status="dead")
     told = host.ok("get_run", id=dead["id"], **{"with": ["attempts"]})
 
+    # What a worker prints comes a moment after what it does.
+    host.until(
+        lambda: any("printed [secret API_KEY]" in line["message"] for line in host.host.hub.recent()),
+        what="what it printed",
+    )
     (worker,) = host.ok("health")["groups"][0]["workers"]
     process = Path(f"/proc/{worker['pid']}")
     places = {
@@ -125,7 +130,6 @@ def test_a_secret_reaches_the_worker_and_appears_nowhere_else(host: RunningHost)
         "engine.json": (host.folder / ".tako/engine.json").read_bytes(),
     }
     assert [place for place, content in places.items() if SECRET.encode() in content] == []
-    assert any("printed [secret API_KEY]" in line["message"] for line in host.host.hub.recent())
 
 
 def test_a_changed_secret_takes_effect_without_a_restart(host: RunningHost) -> None:
