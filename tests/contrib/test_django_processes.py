@@ -41,8 +41,6 @@ with transaction.atomic():
 SERVE = """
 import sys
 import django
-from tako.contrib.django import outbox
-outbox.SWEEP_FIRST_S = 0.01
 django.setup()
 sys.stdin.read()
 """
