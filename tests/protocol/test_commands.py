@@ -23,10 +23,10 @@ def section(heading: str) -> str:
 
 
 def commands_of(heading: str) -> list[str]:
-    """The first column of the section's table."""
-    found = re.findall(r"^\| `(\w+)` \|", section(heading), re.MULTILINE)
-    assert found, heading
-    return [name for name in found if name != "command"]
+    """The first column of the section's table, in which a cell may name two that belong together."""
+    cells = re.findall(r"^\| (`[^|]+`) \|", section(heading), re.MULTILINE)
+    assert cells, heading
+    return [name for cell in cells for name in re.findall(r"`(\w+)`", cell) if name != "command"]
 
 
 APPS, WORKERS, V0 = commands_of("Apps, tools"), commands_of("Workers"), commands_of("v0")
