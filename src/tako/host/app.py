@@ -120,9 +120,16 @@ class AppHost:
         except BaseException:
             self._lock.release()
             raise
+        self._wire(asyncio.get_running_loop())
+        self.code.start(python=self.config.python)
+        await recovery.recover(self)
+        lock.write_engine_json(self.places.engine_json, self._engine_json())
+        await self.server.start()
+
+    def _wire(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Make the parts, and let them know of each other. Nothing runs yet but the writer."""
         self._database = rescue.identity(self.places.database)
         self._take_secrets()
-        loop = asyncio.get_running_loop()
         self.alarms = Alarms(self)
         self.rounds = Rounds(self)
         self.writer = Writer(
@@ -160,10 +167,6 @@ class AppHost:
             authenticate=self._authenticate,
             on_close=self._on_close,
         )
-        self.code.start(python=self.config.python)
-        await recovery.recover(self)
-        lock.write_engine_json(self.places.engine_json, self._engine_json())
-        await self.server.start()
 
     def begin(self) -> None:
         """Boot a probe of each group; let due runs and schedules fire. `tell_url` comes before, for the children."""
@@ -339,6 +342,9 @@ class AppHost:
 
     def reconfigure(self, config: Config, *, variables: Mapping[str, str]) -> None:
         """Take a changed `tako.toml` or `.env`: what processes get from now on."""
+        if config.durability != self.config.durability:
+            self.say("warning", f'durability = "{config.durability}" takes effect when the engine is started again')
+        self.upkeep.retention_ms = round(config.retention_s * 1000)
         self.config = config
         self.variables = dict(variables)
         self.alarms.alerter.reconfigure(config.alerts)

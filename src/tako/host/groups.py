@@ -30,6 +30,10 @@ if TYPE_CHECKING:
     from tako.host.app import AppHost
 
 
+# What `python -m tako.worker` does, without the 4 ms of finding out what that means.
+WORKER = "from tako.worker.__main__ import serve; serve()"
+
+
 class Groups:
     """One WorkerPool a group, made for every group that the configuration or the code names."""
 
@@ -209,7 +213,7 @@ class Groups:
             env.DRAIN_TIMEOUT_MS: str(round(settings.drain_timeout_s * 1000)),
         }
         return SpawnRequest(
-            argv=[host.python, "-m", "tako.worker"],
+            argv=[host.python, "-c", WORKER],
             env=host.environment_of_children(worker=worker),
             cwd=host.config.root,
             envelope=envelope.build(

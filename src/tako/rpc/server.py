@@ -99,7 +99,7 @@ class Connection(asyncio.Protocol):
     """One client. Handlers use `principal`, `peer`, `push`, `close`, `closed`; `state` is theirs to keep things in."""
 
     __slots__ = (
-        "_busy", "_ended", "_framer", "_half_line", "_pending", "_server", "_transport", "_unread", "_waiting",
+        "_busy", "_ended", "_framer", "_half_line", "_out", "_pending", "_server", "_transport", "_unread", "_waiting",
         "closed", "peer", "principal", "state",
     )  # fmt: skip
 
@@ -107,6 +107,7 @@ class Connection(asyncio.Protocol):
         self._server = server
         self._framer = framing.Framer()
         self._transport: asyncio.Transport | None = None
+        self._out: list[bytes] = []  # lines of this turn of the loop: they leave in one piece
         self._waiting: deque[Message] = deque()  # requests without `request`, behind the one being answered
         self._busy = False
         self._pending = 0  # requests not answered yet
@@ -300,14 +301,23 @@ class Connection(asyncio.Protocol):
             self._fatal(error)
 
     def push(self, message: Message) -> None:
-        """Send a line. Dropped when the connection is closed."""
-        if not self.closed and self._transport is not None:
-            self._transport.write(framing.encode(message))
+        """Send a line, with all others of this turn of the loop. Dropped when the connection is closed."""
+        if self.closed or self._transport is None:
+            return
+        if not self._out:
+            asyncio.get_running_loop().call_soon(self._flush)
+        self._out.append(framing.encode(message))
+
+    def _flush(self) -> None:
+        if self._out and self._transport is not None:
+            self._transport.write(b"".join(self._out))
+        self._out.clear()
 
     def close(self) -> None:
         """Close after what was sent has left."""
         self.closed = True
         if self._transport is not None:
+            self._flush()
             self._transport.close()
 
     def _fatal(self, error: TakoError) -> None:
