@@ -31,7 +31,7 @@ class Upkeep:
     ) -> None:
         self._writer = writer
         self._clock = clock
-        self._retention_ms = retention_ms
+        self.retention_ms = retention_ms  # of all others; the next pass goes by it
         self._of_workflow = of_workflow
         self._timer: asyncio.TimerHandle | None = None
         self._round: asyncio.Task[None] | None = None
@@ -59,7 +59,7 @@ class Upkeep:
             swept = await self._writer.do(
                 retention.sweep,
                 now_ms=now_ms,
-                retention_ms=self._retention_ms,
+                retention_ms=self.retention_ms,
                 of_workflow=self._of_workflow(),
                 after=after,
             )
