@@ -7,6 +7,8 @@ __version__ = "0.1.0"
 
 TYPE_CHECKING = False  # type checkers read this name as true; `typing` is not imported for it
 if TYPE_CHECKING:
+    from tako import contrib as contrib
+    from tako import testing as testing
     from tako.errors import ConfigError as ConfigError
     from tako.errors import DefinitionError as DefinitionError
     from tako.errors import DuplicateRun as DuplicateRun

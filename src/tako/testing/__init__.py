@@ -13,8 +13,10 @@ _HOME = {"Engine": "tako.testing.engine", "NeverReached": "tako.testing.faults"}
 __all__ = ["Engine", "NeverReached"]
 
 
-def __getattr__(name: str) -> object:
-    """Load a public name at its first use."""
-    if name not in _HOME:
-        raise AttributeError(f"module 'tako.testing' has no attribute {name!r}")
-    return getattr(__import__(_HOME[name], fromlist=[name]), name)
+if not TYPE_CHECKING:  # else a name that is misspelt would be one of unknown type, not an error
+
+    def __getattr__(name: str) -> object:
+        """Load a public name at its first use."""
+        if name not in _HOME:
+            raise AttributeError(f"module 'tako.testing' has no attribute {name!r}")
+        return getattr(__import__(_HOME[name], fromlist=[name]), name)

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 _ENGINE = pytest.StashKey["Engine"]()
 _UNDO = pytest.StashKey[list[Any]]()
+_ROOTS = pytest.StashKey[set[Path]]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -33,15 +34,20 @@ def pytest_configure(config: pytest.Config) -> None:
     """Let test modules import the project's workflows: its root on sys.path, its [vars], its tests' secrets."""
     undo: list[Any] = []
     config.stash[_UNDO] = undo
-    root = _nearest(config.rootpath, config.rootpath)
-    if root is not None:
-        _prepare(root, undo)
+    config.stash[_ROOTS] = set()
+    _prepare(config, config.invocation_params.dir)
     secrets = _secrets(config)
     if secrets:
         from tako.sdk import runtime
 
         before = runtime.install(None, secrets=secrets)
         undo.append(lambda: runtime.restore(before))
+
+
+def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> None:
+    """The same for an app in a folder below, before a test module of it is imported."""
+    if file_path.suffix == ".py":
+        _prepare(parent.config, file_path.parent)
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
@@ -96,21 +102,26 @@ def _nearest(start: Path, top: Path) -> Path | None:
     return project.root_of(start, top=top)
 
 
-def _prepare(root: Path, undo: list[Any]) -> None:
+def _prepare(config: pytest.Config, folder: Path) -> None:
+    """Put the root of the project around a folder on sys.path, and its [vars] into the environment; once."""
+    root = _nearest(folder, config.rootpath)
+    if root is None or root in config.stash[_ROOTS]:
+        return
+    config.stash[_ROOTS].add(root)
     from tako.config import load
     from tako.errors import ConfigError
     from tako.testing import project
 
     try:
-        config = load.load(root)
+        loaded = load.load(root)
     except ConfigError as error:
         raise pytest.UsageError(str(error)) from error
-    project.put_first(config.root)
-    for name, value in config.variables("test").items():
+    project.put_first(loaded.root)
+    for name, value in loaded.variables("test").items():
         # What is set already stays: whoever set a DATABASE_URL for tests must not get the one of development.
         if name not in os.environ:
             os.environ[name] = value
-            undo.append(lambda name=name: os.environ.pop(name, None))
+            config.stash[_UNDO].append(lambda name=name: os.environ.pop(name, None))
 
 
 def _secrets(config: pytest.Config) -> dict[str, str]:
