@@ -96,6 +96,24 @@ def test_what_was_missed_in_a_pause_does_not_fire(engine: Rig) -> None:
     assert next_ms > engine.now_ms
 
 
+def test_a_paused_schedule_that_is_reworded_stays_paused(engine: Rig) -> None:
+    replace(engine, HOURLY)
+    engine.do(schedules.pause, "report", paused=True, now_ms=engine.now_ms)
+
+    replace(engine, QUARTERLY, {**HOURLY, "workflow": "sync"})
+
+    paused = {workflow: row["paused"] for (workflow, _), row in shown(engine).items()}
+    assert paused == {"report": True, "sync": False}
+
+
+def test_a_schedule_that_joins_one_that_fires_is_not_paused(engine: Rig) -> None:
+    replace(engine, HOURLY)
+
+    replace(engine, HOURLY, QUARTERLY)
+
+    assert [row["paused"] for row in shown(engine).values()] == [False, False]
+
+
 def test_a_workflow_without_a_schedule_cannot_be_paused(engine: Rig) -> None:
     with pytest.raises(RunNotFound):
         engine.do(schedules.pause, "report", paused=True, now_ms=engine.now_ms)

@@ -215,6 +215,58 @@ def test_a_key_that_is_taken_skips_the_boundary(engine: Rig) -> None:
     assert (engine.row(run_id)["key"], engine.row(run_id)["retries"]) == ("all", 7)
 
 
+def test_runs_of_a_schedule_have_the_keys_that_templates_make_of_the_defaults(engine: Rig) -> None:
+    rate = {"count": 5, "per_ms": 1_000, "key": "{region}"}
+    engine.obey("report", key="all:{region}", concurrency=1, concurrency_key="c:{region}", rate=rate,
+                defaults={"region": "eu"})  # fmt: skip
+    schedule(engine)
+    to_next_hour(engine)
+
+    (run_id,) = tick(engine).fired
+
+    row = engine.row(run_id)
+    assert (row["key"], row["concurrency_key"], row["rate_key"]) == ("all:eu", "c:eu", "eu")
+
+
+def test_a_boundary_whose_template_has_nothing_to_go_by_is_skipped_loudly(engine: Rig) -> None:
+    engine.obey("report", key="all:{region}")
+    schedule(engine)
+    to_next_hour(engine)
+
+    ticked = tick(engine)
+
+    assert (ticked.fired, skipped(engine)) == ([], 1)
+    assert ticked.lines[0][0] == "ERROR"
+    assert "the arguments have no 'region'" in ticked.lines[0][1]
+
+
+def test_a_run_knows_the_zone_of_the_schedule_that_made_it(engine: Rig) -> None:
+    wanted = [
+        {"workflow": "report", "kind": "cron", "expression": "0 * * * *", "tz": tz, "overlap": "allow"}
+        for tz in ("Europe/Paris", "Asia/Tokyo")
+    ]
+    engine.do(schedules.replace, wanted, now_ms=engine.now_ms)
+    to_next_hour(engine)
+    tick(engine)
+
+    zones = {run["scheduled_tz"] for run in engine.claim(names=("report",), n=2)}
+    assert zones == {"Europe/Paris", "Asia/Tokyo"}
+
+
+def test_a_boundary_that_waits_for_the_run_before_is_given_up_by_a_pause(engine: Rig) -> None:
+    schedule(engine, overlap="queue")
+    to_next_hour(engine)
+    (first,) = tick(engine).fired
+    to_next_hour(engine)
+    tick(engine)
+    engine.do(schedules.pause, "report", paused=True, now_ms=engine.now_ms)
+    engine.claim(names=("report",))
+    engine.succeed(first)
+
+    assert tick(engine).fired == []
+    assert skipped(engine) == 1
+
+
 def test_jitter_shifts_a_run_and_never_its_boundary(engine: Rig) -> None:
     schedule(engine, kind="every", interval_ms=HOUR_MS, jitter_ms=30 * MINUTE_MS, overlap="allow")
     shifts = []

@@ -25,6 +25,7 @@ def test_a_claim_gives_the_run_to_one_worker(engine: Rig) -> None:
         "retries": 5,
         "key": "order:7",
         "scheduled_for_ms": None,
+        "scheduled_tz": None,
         "enqueued_ms": engine.now_ms,
         "generation": 1,
         "steps": {},

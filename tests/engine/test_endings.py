@@ -268,6 +268,26 @@ def test_a_full_queue_does_not_keep_a_death_from_being_told(engine: Rig) -> None
     assert engine.store.count("page_us", "ready") == 1
 
 
+def test_who_is_told_of_a_death_gets_the_keys_of_its_templates_and_is_told_once_per_key(engine: Rig) -> None:
+    engine.obey("page_us", key="{error}", concurrency=1, concurrency_key="{channel}", defaults={"channel": "ops"})
+    engine.obey(on_dead="page_us")
+    for _ in range(2):
+        engine.finish(engine.start(), "fatal", error=BOOM)
+
+    (told,) = engine.claim(names=("page_us",), n=9)
+    assert told["key"] == "ValueError: boom"
+    assert engine.row(told["id"])["concurrency_key"] == "ops"
+
+
+def test_a_template_that_does_not_fit_keeps_nobody_from_being_told_of_a_death(engine: Rig) -> None:
+    engine.obey("page_us", key="{nothing}")
+    engine.obey(on_dead="page_us")
+    engine.finish(engine.start(), "fatal", error=BOOM)
+
+    (told,) = engine.claim(names=("page_us",))
+    assert told["key"] is None
+
+
 def test_a_workflow_does_not_mourn_itself(engine: Rig) -> None:
     engine.obey("page_us", on_dead="page_us")
     run_id = engine.start("page_us", retries=0)

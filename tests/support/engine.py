@@ -94,7 +94,8 @@ class Rig:
     def obey(self, workflow: str = "charge", *, aliases: tuple[str, ...] = (), **declared: Any) -> None:
         """Let a workflow declare options; with what the others have declared."""
         self.declared[workflow] = {"name": workflow, "aliases": list(aliases), "max_pending": None, "on_dead": None}
-        self.declared[workflow] |= {name: declared.pop(name) for name in ("max_pending", "on_dead") if name in declared}
+        tops = ("max_pending", "on_dead", "key")
+        self.declared[workflow] |= {name: declared.pop(name) for name in tops if name in declared}
         self.declared[workflow]["options"] = declared
         found: Any = {"default": {"group": "default", "files": [], "workflows": list(self.declared.values())}}
         self.do(registry.obey, found)

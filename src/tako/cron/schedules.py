@@ -41,6 +41,10 @@ def replace(store: Store, wanted: Sequence[Schedule], *, now_ms: int) -> Replace
             raise DefinitionError(_for_workflow(error.message, schedule["workflow"]), cure=error.cure) from error
         parsed[schedule["workflow"], expression.name(schedule)] = (schedule, times)
     before = {(row["workflow"], row["spec"]): row for row in store.all("all_schedules")}
+    # A person paused the workflow's schedules, not this wording of them.
+    paused = {row["workflow"] for row in before.values()} - {
+        row["workflow"] for row in before.values() if not row["paused"]
+    }
     removed = sorted(before.keys() - parsed.keys())
     for workflow, spec in removed:
         store.run("delete_schedule", workflow=workflow, spec=spec)
@@ -51,6 +55,7 @@ def replace(store: Store, wanted: Sequence[Schedule], *, now_ms: int) -> Replace
         store.run(
             "insert_schedule", workflow=workflow, spec=spec, options=json.dumps(options, sort_keys=True),
             mark_ms=mark_ms, next_ms=times.after(mark_ms),
+            paused=int(workflow in paused if kept is None else kept["paused"]),
         )  # fmt: skip
     return Replaced(sorted(parsed.keys() - before.keys()), removed, len(parsed))
 
@@ -70,6 +75,8 @@ def pause(store: Store, workflow: str, *, paused: bool, now_ms: int) -> int:
     if not rows:
         raise RunNotFound(f"{workflow} has no schedule.", cure="`tako schedules` lists them.")
     for row in rows:
+        if paused and row["queued_ms"] is not None:
+            store.run("queue_schedule", workflow=workflow, spec=row["spec"], queued_ms=None, skipped=1)
         times = expression.parse(json.loads(row["options"]))
         mark_ms = row["mark_ms"] if paused or not row["paused"] else max(now_ms, row["mark_ms"])
         store.run(

@@ -21,10 +21,11 @@ from tako.clock import Clock
 from tako.cron import expression, schedules
 from tako.engine import runs
 from tako.engine.events import Ended, Event
-from tako.engine.intake import derived_id
+from tako.engine.intake import Scheduled, derived_id
+from tako.engine.options import keys
 from tako.engine.store import Store
 from tako.engine.writer import Writer
-from tako.errors import QueueFull, TakoError
+from tako.errors import PayloadError, QueueFull, TakoError
 from tako.protocol.messages import NewRun
 
 log = logging.getLogger("tako.cron")
@@ -232,8 +233,11 @@ def _enqueue(
     if "priority" in options:
         new["priority"] = options["priority"]
     try:
-        (enqueued,) = runs.enqueue(store, [new], now_ms=now_ms, scheduled_for_ms=boundary_ms)
-    except QueueFull as error:
+        found = keys(store.options.get(row["workflow"]), new["payload_json"])
+        new.update({**found, **new})  # type: ignore[typeddict-item]
+        scheduled = Scheduled(boundary_ms, options.get("tz", "UTC"))
+        (enqueued,) = runs.enqueue(store, [new], now_ms=now_ms, scheduled=scheduled)
+    except (QueueFull, PayloadError) as error:
         store.run("skip_boundary", workflow=row["workflow"], spec=row["spec"])
         ticked.skip("ERROR", row, f"skipped, {error.message}")
         return

@@ -119,6 +119,7 @@ def _claimed(store: Store, row: sqlite3.Row, *, payload: str, solo: bool) -> Cla
         "retries": retry.DEFAULT_RETRIES if row["retries"] is None else row["retries"],
         "key": row["key"],
         "scheduled_for_ms": row["scheduled_for_ms"],
+        "scheduled_tz": row["scheduled_tz"],
         "enqueued_ms": row["created_ms"],
         "generation": row["generation"],
         "steps": page,

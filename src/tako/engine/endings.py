@@ -6,12 +6,15 @@ import json
 import random
 import sqlite3
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import NamedTuple
 
 from tako.engine import guard, intake, limits, line, retry, waiters
+from tako.engine import options as options_room
 from tako.engine.events import Ended
 from tako.engine.store import Store
-from tako.protocol.messages import Outcome, RemoteError, RetryPolicy
+from tako.errors import PayloadError
+from tako.protocol.messages import NewRun, Outcome, RemoteError, RetryPolicy
 
 
 class Finished(NamedTuple):
@@ -199,8 +202,14 @@ def _enqueue_on_dead(store: Store, run: sqlite3.Row, *, reason: str, now_ms: int
         return
     run_id = intake.derived_id(now_ms, f"on_dead {run['id']} {run['epoch']}")
     payload = json.dumps({"run_id": run["id"], "error": reason}, ensure_ascii=False)
-    # Not `enqueue`, which may refuse (max_pending): the death has been written already.
-    intake.insert(store, [{"id": run_id, "workflow": target, "payload_json": payload}], now_ms=now_ms)
+    new: NewRun = {"id": run_id, "workflow": target, "payload_json": payload}
+    # Not `enqueue`, which may refuse (max_pending): the death has been written already. For the same reason a template
+    # that does not fit is left out. Only a key that an unfinished run has is an answer: that one is told already.
+    with suppress(PayloadError):
+        new.update(options_room.keys(store.options.get(target), payload))  # type: ignore[typeddict-item]
+    if "key" in new and store.one("live_key", workflow=target, key=new["key"]) is not None:
+        return
+    intake.insert(store, [new], now_ms=now_ms)
 
 
 def _words(error: RemoteError | None) -> str:

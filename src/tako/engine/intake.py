@@ -6,7 +6,7 @@ import hashlib
 import itertools
 import json
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from tako.engine import guard, limits, line
 from tako.engine.events import Changed, Later, Ready
@@ -18,12 +18,18 @@ from tako.protocol.messages import Enqueued, NewRun
 UNFINISHED = ("ready", "later", "solo", "limited", "paused", "running")
 
 
-def enqueue(store: Store, new: Sequence[NewRun], *, now_ms: int, scheduled_for_ms: int | None = None) -> list[Enqueued]:
+class Scheduled(NamedTuple):
+    """What a schedule knows of a run that it makes: the boundary, and the time zone that it was meant in."""
+
+    for_ms: int
+    tz: str = "UTC"
+
+
+def enqueue(store: Store, new: Sequence[NewRun], *, now_ms: int, scheduled: Scheduled | None = None) -> list[Enqueued]:
     """Store runs, all or none, and answer in order.
 
     An id that is there already is not stored twice, and neither is a run whose key an unfinished run has: both are
-    answered with the run that is there, and `is_new` False. `scheduled_for_ms` is the boundary, for runs that a
-    schedule makes.
+    answered with the run that is there, and `is_new` False.
 
     Raises:
         DuplicateRun: `on_duplicate` is "raise" and the key is taken.
@@ -34,7 +40,7 @@ def enqueue(store: Store, new: Sequence[NewRun], *, now_ms: int, scheduled_for_m
     if not wanted:
         return answers
     _check_room(store, wanted)
-    fresh = insert(store, wanted, now_ms=now_ms, scheduled_for_ms=scheduled_for_ms)
+    fresh = insert(store, wanted, now_ms=now_ms, scheduled=scheduled)
     if len(fresh) == len(wanted):
         return answers
     return [answer if answer["id"] in fresh else {"id": answer["id"], "is_new": False} for answer in answers]
@@ -47,14 +53,14 @@ def check(store: Store, new: Sequence[NewRun]) -> list[Enqueued]:
     return answers
 
 
-def insert(store: Store, wanted: Sequence[NewRun], *, now_ms: int, scheduled_for_ms: int | None = None) -> set[str]:
+def insert(store: Store, wanted: Sequence[NewRun], *, now_ms: int, scheduled: Scheduled | None = None) -> set[str]:
     """Store runs whose keys are known to be free and whose number is known to be allowed; the ids that were new."""
     if store.options and any(limits.is_limited(store, run["workflow"]) for run in wanted):
         # A run that is there already must not take a permit.
         known = {row["id"] for row in store.all("run_seqs", ids=json.dumps([run["id"] for run in wanted]))}
         wanted = [run for run in wanted if run["id"] not in known]
     parents = {run["parent_id"]: _parent(store, run["parent_id"]) for run in wanted if "parent_id" in run}
-    lanes, rows, payloads = _rows(store, wanted, parents, now_ms=now_ms, scheduled_for_ms=scheduled_for_ms)
+    lanes, rows, payloads = _rows(store, wanted, parents, now_ms=now_ms, scheduled=scheduled)
     if store.many("insert_run", rows) != len(rows):
         fresh = _fresh(store, rows)
         is_fresh = [run["id"] in fresh for run in wanted]
@@ -174,10 +180,11 @@ def _parent(store: Store, run_id: str) -> int:
 
 
 def _rows(
-    store: Store, wanted: Sequence[NewRun], parents: dict[str, int], *, now_ms: int, scheduled_for_ms: int | None
+    store: Store, wanted: Sequence[NewRun], parents: dict[str, int], *, now_ms: int, scheduled: Scheduled | None
 ) -> tuple[list[str], list[tuple[Any, ...]], list[tuple[int, str]]]:
     """The lane, the row and the payload of each run, as `insert_run` and `insert_payload` take them."""
     lanes, rows, payloads = [], [], []
+    for_ms, tz = scheduled or (None, None)
     for seq, run in enumerate(wanted, store.take_seqs(len(wanted))):
         get: Callable[..., Any] = run.get
         run_at_ms = _run_at_ms(run, now_ms)
@@ -188,7 +195,7 @@ def _rows(
         rows.append(
             (
                 seq, run["id"], run["workflow"], lane, get("priority", 0), run_at_ms, get("key"), get("retries"),
-                now_ms, get("expires_at_ms"), scheduled_for_ms, parents.get(get("parent_id", "")),
+                now_ms, get("expires_at_ms"), for_ms, tz, parents.get(get("parent_id", "")),
                 get("concurrency_key"), get("rate_key"),
             )
         )  # fmt: skip

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
+from typing import Any
 
+from tako.protocol import templates
 from tako.protocol.messages import Registry
 
 
@@ -19,6 +21,9 @@ class Options:
     concurrency: int | None = None
     rate_count: int | None = None
     rate_per_ms: int = 0
+    # For the runs that the rules make themselves, out of a schedule or a death: templates by field, and the defaults.
+    templates: dict[str, str] = field(default_factory=dict)
+    defaults: dict[str, Any] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -29,6 +34,17 @@ class Options:
     def is_limited(self) -> bool:
         """Whether its runs need a permit to be claimed."""
         return self.concurrency is not None or self.rate_count is not None
+
+
+def keys(options: Options | None, payload_json: str) -> dict[str, str]:
+    """The keys of a run with these arguments, as its workflow's templates make them.
+
+    Raises:
+        PayloadError: an argument that a template needs is missing, or cannot be part of a key.
+    """
+    if options is None or not options.templates:
+        return {}
+    return templates.render_all(options.templates, {**options.defaults, **json.loads(payload_json)})
 
 
 def declared(registries: Mapping[str, Registry]) -> dict[str, Options]:
@@ -45,6 +61,8 @@ def declared(registries: Mapping[str, Registry]) -> dict[str, Options]:
                 concurrency=more.get("concurrency"),
                 rate_count=rate.get("count"),
                 rate_per_ms=rate.get("per_ms", 0),
+                templates=(texts := templates.of(info)),
+                defaults=(more.get("defaults") or {}) if texts else {},
             )
             if len(options.names) > 1 or options != Options(names=options.names):
                 found |= dict.fromkeys(options.names, options)

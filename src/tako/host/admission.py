@@ -140,17 +140,9 @@ class Admission:
             return
         if new.get("signature") != info["signature"]:
             payload = check_payload(info, new["payload_json"])
-            options = info.get("options") or {}
-            values = {**(options.get("defaults") or {}), **payload}
-            wanted = {
-                "key": info.get("key"),
-                "concurrency_key": options.get("concurrency_key"),
-                "rate_key": (options.get("rate") or {}).get("key"),
-            }
-            for field, template in wanted.items():
-                if template and field not in new:
-                    rendered = templates.render(templates.parse(template), values, what=field)
-                    cast(dict[str, Any], new)[field] = rendered
+            values = {**((info.get("options") or {}).get("defaults") or {}), **payload}
+            missing = {field: text for field, text in templates.of(info).items() if field not in new}
+            cast(dict[str, Any], new).update(templates.render_all(missing, values))
         new.setdefault("retries", info["retries"])
 
 
@@ -185,6 +177,9 @@ _FIELDS: dict[str, tuple[tuple[type, ...], bool]] = {
     "run_at_ms": ((int,), False),
     "delay_ms": ((int,), False),
     "key": ((str,), False),
+    "concurrency_key": ((str,), False),
+    "rate_key": ((str,), False),
+    "parent_id": ((str,), False),
     "on_duplicate": ((str,), False),
     "priority": ((int,), False),
     "retries": ((int,), False),

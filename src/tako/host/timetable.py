@@ -9,7 +9,8 @@ from typing import Any
 
 from tako.cron import expression, schedules
 from tako.engine.store import Store
-from tako.errors import DefinitionError
+from tako.errors import DefinitionError, PayloadError
+from tako.protocol import templates
 from tako.protocol.messages import Registry as GroupRegistry
 
 V0 = "v0"
@@ -18,7 +19,7 @@ V0 = "v0"
 def declared(registries: Iterable[GroupRegistry]) -> list[schedules.Schedule]:
     """The schedules of all workflows of these registries."""
     return [
-        {**schedule, "workflow": info["name"]}
+        {**schedule, "workflow": info["name"], "retries": info["retries"]}
         for registry in registries
         for info in registry["workflows"]
         for schedule in info.get("schedules") or ()
@@ -26,7 +27,7 @@ def declared(registries: Iterable[GroupRegistry]) -> list[schedules.Schedule]:
 
 
 def check(registry: GroupRegistry) -> None:
-    """Refuse a registry with a schedule that has no times.
+    """Refuse a registry with a schedule that has no times, or whose runs would have no key.
 
     Raises:
         DefinitionError: names workflow, file and line.
@@ -35,7 +36,8 @@ def check(registry: GroupRegistry) -> None:
         for schedule in info.get("schedules") or ():
             try:
                 expression.parse(schedule)
-            except (DefinitionError, KeyError) as error:
+                templates.render_all(templates.of(info), (info.get("options") or {}).get("defaults") or {})
+            except (DefinitionError, PayloadError, KeyError) as error:
                 where = f"{info.get('file')}:{info.get('line')}"
                 raise DefinitionError(f"{where}: workflow {info['name']!r}: {error}") from error
 

@@ -216,6 +216,7 @@ class ClaimedRun(TypedDict):
     retries: int
     key: str | None
     scheduled_for_ms: int | None
+    scheduled_tz: str | None  # the time zone of the schedule that made it
     enqueued_ms: int
     generation: int
     steps: dict[str, str]

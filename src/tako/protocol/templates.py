@@ -55,6 +55,26 @@ def names(parts: "list[Part]") -> list[str]:
     return [part[0] for part in parts if type(part) is tuple]
 
 
+def of(info: "Mapping[str, Any]") -> "dict[str, str]":
+    """The templates of a workflow, as its registry tells of it, by the field of NewRun that each is for."""
+    options = info.get("options") or {}
+    found = {
+        "key": info.get("key"),
+        "concurrency_key": options.get("concurrency_key"),
+        "rate_key": (options.get("rate") or {}).get("key"),
+    }
+    return {field: text for field, text in found.items() if text is not None}
+
+
+def render_all(texts: "Mapping[str, str]", values: "Mapping[str, Any]") -> "dict[str, str]":
+    """Every template's text for these values, defaults included.
+
+    Raises:
+        PayloadError: as `render`.
+    """
+    return {field: render(parse(text), values, what=field) for field, text in texts.items()}
+
+
 def render(parts: "list[Part]", values: "Mapping[str, Any]", *, what: str = "key") -> str:
     """The text for these values (JSON, as stored).
 

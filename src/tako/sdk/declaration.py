@@ -208,7 +208,8 @@ def digest(found: Declaration) -> str:
     """What changes when arguments that were checked against this declaration may not fit another one."""
     signature = found.signature
     parts = [(name, signature.type_text(name), name in signature.required) for name in signature.names]
-    text = repr((found.name, found.key, parts)).encode()
+    templates = [(field, template.text) for field, template in found.templates]
+    text = repr((found.name, templates, parts)).encode()
     # Not for safety, so no hash: `hashlib` would load OpenSSL.
     return f"{crc32(text):08x}{crc32(text[::-1]):08x}"
 

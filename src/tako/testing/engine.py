@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from tako.cron import expression
 from tako.engine import runs as rules
+from tako.engine.intake import Scheduled
 from tako.errors import WorkerUnhealthy
 from tako.protocol import env
 from tako.sdk import options, runtime
@@ -148,12 +149,16 @@ class Engine:
         if not schedules:
             raise ValueError(f"{found.name} has no schedule to fire; enqueue it")
         if at is None:
-            boundary_ms = max(expression.parse(one).at_or_before(core.clock.now_ms()) for one in schedules)
+            now_ms = core.clock.now_ms()
+            boundary_ms, tz = max(
+                (expression.parse(one).at_or_before(now_ms), one.get("tz", "UTC")) for one in schedules
+            )
         else:
-            boundary_ms = options.instant_ms(at, what="at")
+            boundary_ms, tz = options.instant_ms(at, what="at"), found.zone
+        scheduled = Scheduled(boundary_ms, tz)
         _, run = new_run(found, NOTHING, (), {})
         run.setdefault("retries", found.retry.retries)
-        (stored,) = core.do(rules.enqueue, [run], now_ms=core.clock.now_ms(), scheduled_for_ms=boundary_ms)
+        (stored,) = core.do(rules.enqueue, [run], now_ms=core.clock.now_ms(), scheduled=scheduled)
         return Run(stored["id"], found, is_new=stored["is_new"])
 
     # --- faults ---

@@ -94,7 +94,7 @@ class AsyncAttempt(Attempt):
             attempt=self.attempt,
             key=self.key,
             scheduled_for_ms=self.scheduled_for_ms,
-            zone=values.zone(self.workflow),
+            zone=self.claimed.get("scheduled_tz") or "UTC",
         )
 
     # --- what the context calls; each returns a coroutine that is noticed when nobody awaits it ---

@@ -52,7 +52,7 @@ class SyncAttempt(Attempt):
             attempt=self.attempt,
             key=self.key,
             scheduled_for_ms=self.scheduled_for_ms,
-            zone=values.zone(self.workflow),
+            zone=self.claimed.get("scheduled_tz") or "UTC",
         )
 
     def step(self, name: str, fn: Callable[..., Any], args: tuple[Any, ...], options: StepOptions) -> Any:

@@ -98,15 +98,6 @@ def result(workflow: Workflow[Any, Any], value: object) -> str:
         raise errors.StepResultError(error.message, cure=error.cure, detail=error.detail) from None
 
 
-def zone(workflow: Workflow[Any, Any]) -> str:
-    """The time zone in which a scheduled handler is told its time."""
-    for schedule in workflow.options.schedules:
-        found: str | None = getattr(schedule, "tz", None)
-        if found:
-            return found
-    return "UTC"
-
-
 def inside(managers: Sequence[Callable[[], AbstractContextManager[Any]]], fn: Callable[..., Any]) -> Any:
     """Call `fn` inside of what `tako.contrib` has set up around handlers or steps."""
     from contextlib import ExitStack

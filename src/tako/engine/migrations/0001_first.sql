@@ -45,6 +45,7 @@ CREATE TABLE runs (
   ended_ms         INTEGER,
   expires_at_ms    INTEGER,
   scheduled_for_ms INTEGER,
+  scheduled_tz     TEXT,
   parent           INTEGER,
   reason           TEXT,
   warnings         TEXT,

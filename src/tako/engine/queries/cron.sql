@@ -4,8 +4,8 @@ SELECT workflow, spec, options, mark_ms, next_ms, fired_ms, last_run, queued_ms,
 
 -- name: insert_schedule
 -- A new schedule begins now: it never fires for the past. One that is there keeps its mark; its options may change.
-INSERT INTO schedules (workflow, spec, options, mark_ms, next_ms)
-VALUES (:workflow, :spec, :options, :mark_ms, :next_ms)
+INSERT INTO schedules (workflow, spec, options, mark_ms, next_ms, paused)
+VALUES (:workflow, :spec, :options, :mark_ms, :next_ms, :paused)
 ON CONFLICT (workflow, spec) DO UPDATE SET options = excluded.options, next_ms = excluded.next_ms;
 
 -- name: delete_schedule

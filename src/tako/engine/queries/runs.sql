@@ -1,9 +1,9 @@
 -- name: insert_run
 -- Asking for the same id again is not an error: the row that is there stays as it is. By position, as an exception:
--- this is run a hundred thousand times a second, and finding fourteen names takes a third of the time of inserting.
+-- this is run a hundred thousand times a second, and finding fifteen names takes a third of the time of inserting.
 INSERT INTO runs (seq, id, workflow, lane, priority, run_at_ms, key, retries, created_ms, expires_at_ms,
-                  scheduled_for_ms, parent, concurrency_key, rate_key, status)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 'pending')
+                  scheduled_for_ms, scheduled_tz, parent, concurrency_key, rate_key, status)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 'pending')
 ON CONFLICT (id) DO NOTHING;
 
 -- name: insert_payload
@@ -36,7 +36,7 @@ SELECT seq, id, workflow, status, lane, key, epoch, worker_id, release, attempt,
 -- The first in line of one workflow. The lane says that they are due: `promote_run` moved them when their time came,
 -- so the walk along the index ends after :limit rows, however many wait and whatever they wait for.
 SELECT seq, id, workflow, priority, run_at_ms, key, epoch, attempt, attempt_open, retries, generation, created_ms,
-       expires_at_ms, scheduled_for_ms, rate_key
+       expires_at_ms, scheduled_for_ms, scheduled_tz, rate_key
   FROM runs
  WHERE lane = 'ready' AND workflow = :workflow
  ORDER BY priority DESC, run_at_ms, seq
@@ -45,7 +45,7 @@ SELECT seq, id, workflow, priority, run_at_ms, key, epoch, attempt, attempt_open
 -- name: solo_heads
 -- The same for suspects. A statement of its own, because a partial index is used only if its condition is written out.
 SELECT seq, id, workflow, priority, run_at_ms, key, epoch, attempt, attempt_open, retries, generation, created_ms,
-       expires_at_ms, scheduled_for_ms, rate_key
+       expires_at_ms, scheduled_for_ms, scheduled_tz, rate_key
   FROM runs
  WHERE lane = 'solo' AND workflow = :workflow
  ORDER BY priority DESC, run_at_ms, seq
