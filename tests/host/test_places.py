@@ -41,3 +41,12 @@ def test_a_link_in_place_of_a_folder_is_refused(tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to(tmp_path / "elsewhere")
     with pytest.raises(TakoError, match="is not a folder of yours"):
         make_private(tmp_path / "link")
+
+
+def test_a_runtime_folder_whose_path_is_too_long_for_sockets_is_not_used(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    long = tmp_path / ("x" * 80)
+    long.mkdir()
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(long))
+    assert len(str(places_of(tmp_path).internal_socket)) < 100

@@ -11,6 +11,10 @@ from pathlib import Path
 from tako.errors import TakoError
 
 
+# A socket's path may have 103 bytes where it may have least; ours add up to 45 to the runtime folder's.
+MAX_RUNTIME_BYTES = 58
+
+
 @dataclass(frozen=True, slots=True)
 class Places:
     """The paths of one app in development. `root` is the folder `tako dev` was started in."""
@@ -31,14 +35,14 @@ class Places:
 
 
 def runtime_folder() -> Path:
-    """`XDG_RUNTIME_DIR`, else a folder of this user in /tmp; made with mode 0700.
+    """`XDG_RUNTIME_DIR`, else (or when its path is too long for sockets) a folder of this user in /tmp, mode 0700.
 
     Raises:
         TakoError: the folder belongs to somebody else, or others can enter it.
     """
     if runtime := os.environ.get("XDG_RUNTIME_DIR"):
         folder = Path(runtime)
-        if folder.is_dir() and os.access(folder, os.W_OK):
+        if folder.is_dir() and os.access(folder, os.W_OK) and len(os.fsencode(folder)) <= MAX_RUNTIME_BYTES:
             return folder / "tako"
     folder = Path(f"/tmp/tako-{os.geteuid()}")  # a socket's path is at most 107 bytes, so TMPDIR is not followed
     make_private(folder)
