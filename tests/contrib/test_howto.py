@@ -1,0 +1,105 @@
+"""The pages docs/howto do what they say: their files are written into a folder, and run with the real frameworks."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+
+HOWTO = Path(__file__).parents[2] / "docs/howto"
+FILE = re.compile(r"^<!-- file: (\S+) -->\n```\w+\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+
+MORE = {
+    "testing": {},
+    "fastapi": {
+        "test_it.py": """
+            import asyncio
+            import app, httpx, workflows.welcome
+
+            def test_it(engine):
+                async def story():
+                    transport = httpx.ASGITransport(app.app)
+                    async with httpx.AsyncClient(transport=transport, base_url="http://x") as client:
+                        run = (await client.post("/signup/ada@example.com")).json()["run"]
+                        await engine.adrain()
+                        assert (await client.get(f"/runs/{run}")).json() == {"status": "succeeded"}
+                        with engine.unhealthy():
+                            assert (await client.post("/signup/bob@example.com")).status_code == 503
+                asyncio.run(story())
+        """
+    },
+    "flask": {
+        "test_it.py": """
+            import app, flask, tako
+
+            def test_the_app_that_the_workflow_imports(engine, monkeypatch):
+                client = app.app.test_client()
+                monkeypatch.setattr("tako.sdk.startup.hooks", [])
+                run = client.post("/signup/ada@example.com").json["run"]
+                assert tako.get_run(run).result() == "from news@example.com to ada@example.com"
+                with engine.unhealthy():
+                    assert client.post("/signup/ada@example.com").status_code == 503
+
+            def test_an_app_that_is_made_when_the_worker_starts(engine):
+                @tako.workflow
+                def name(ctx: tako.Context) -> str:
+                    return flask.current_app.name
+
+                assert name.enqueue().result() == "shop"
+        """
+    },
+    "django": {
+        "manage.py": """
+            import os, sys
+            os.environ.setdefault("DJANGO_SETTINGS_MODULE", "shop.settings")
+            from django.core.management import execute_from_command_line
+            execute_from_command_line(sys.argv)
+        """,
+        "shop/__init__.py": "",
+        "shop/models.py": """
+            from django.db import models
+
+            class Order(models.Model):
+                item = models.CharField(max_length=100)
+                state = models.CharField(max_length=20, default="new")
+
+                class Meta:
+                    app_label = "shop"
+        """,
+        "shop/urls.py": """
+            from django.urls import path
+            from shop.views import order
+            urlpatterns = [path("order/<item>", order)]
+        """,
+        "workflows/__init__.py": "",
+    },
+}
+COMMANDS = {"django": ["manage.py", "test", "--parallel=1"]}
+
+
+@pytest.mark.parametrize("page", MORE)
+def test_a_page_works_as_it_is_printed(page: str, tmp_path: Path) -> None:
+    text = (HOWTO / f"{page}.md").read_text()
+    files = dict(FILE.findall(text))
+    assert len(files) == len(re.findall("^<!-- file:", text, re.MULTILINE)) > 1
+    for name, content in {**MORE[page], **files}.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(textwrap.dedent(content))
+
+    done = subprocess.run(
+        [sys.executable, "-W", "error", *COMMANDS.get(page, ["-m", "pytest", "-q", "-p", "no:cacheprovider"])],
+        cwd=tmp_path,
+        env={"PATH": os.environ["PATH"], "HOME": str(tmp_path), "PYTHONDONTWRITEBYTECODE": "1"},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert re.search(r"[1-9]\d* passed|Ran [1-9]\d* test", done.stdout + done.stderr)
