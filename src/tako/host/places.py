@@ -10,7 +10,6 @@ from pathlib import Path
 
 from tako.errors import TakoError
 
-
 # A socket's path may have 103 bytes where it may have least; ours add up to 45 to the runtime folder's.
 MAX_RUNTIME_BYTES = 58
 
