@@ -6,6 +6,7 @@ Everything that is started here is stopped here, in the reverse order, at the fi
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import os
 import re
 import resource
@@ -16,7 +17,7 @@ from pathlib import Path
 import uvloop
 
 from tako.config import load
-from tako.config.model import Config
+from tako.config.model import Alerts, Config
 from tako.dev import watch
 from tako.dev.boots import BootLines
 from tako.dev.interrupts import Interrupts
@@ -47,13 +48,19 @@ def run(folder: Path, options: DevOptions) -> int:
     Raises:
         TakoError: nothing could be started, and why.
     """
-    config = load.load(folder)
+    config = settings_of(folder, options)
     variables = variables_of(config)
     # A browser's connection costs two files here, and shells often allow a process no more than a thousand.
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     with suppress(OSError, ValueError):
         resource.setrlimit(resource.RLIMIT_NOFILE, (min(most, FILES) if most > 0 else FILES, most))
     return uvloop.run(Dev(config, variables, options).run())
+
+
+def settings_of(folder: Path, options: DevOptions) -> Config:
+    """The app's `tako.toml`, with what the command line overrides. Raises ConfigError."""
+    config = load.load(folder)
+    return config if options.alerts else dataclasses.replace(config, alerts=Alerts())
 
 
 class Dev:
@@ -182,7 +189,7 @@ class Dev:
                 urls=urls,
                 workflows=tuple(names),
                 groups=tuple(_group_words(config, group) for group in host.code.scan.groups),
-                notes=(*(self.web.notes() if self.web is not None else ()), *_left_out()),
+                notes=(*(self.web.notes() if self.web is not None else ()), *_alerts(config), *_left_out()),
             )
         )
 
@@ -243,7 +250,7 @@ class Dev:
     def _reconfigure(self) -> None:
         root = self.host.config.root
         try:
-            config = load.load(root)
+            config = settings_of(root, self._options)
             variables = variables_of(config)
         except TakoError as error:
             self.session.problem("tako.toml", "tako.toml cannot be used; the one before it stays in force", str(error))
@@ -276,6 +283,14 @@ def _group_words(config: Config, group: str) -> str:
     settings = config.group(group)
     workers = "scale to zero" if settings.workers == 0 else f"{settings.workers} always on"
     return f"{group} ({workers}, concurrency {settings.concurrency})"
+
+
+def _alerts(config: Config) -> tuple[str, ...]:
+    """Who else hears of what goes wrong: a typo of development in the team's chat should surprise nobody."""
+    names = [name for name in ("webhook", "command", "email") if getattr(config.alerts, name) is not None]
+    if not names:
+        return ()
+    return (f"alerts go out by {', '.join(names)}, from here too; --no-alerts keeps them in",)
 
 
 def _left_out() -> tuple[str, ...]:

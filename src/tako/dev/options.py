@@ -12,5 +12,6 @@ class DevOptions:
     port: int | None = None
     dashboard_port: int | None = None
     web: bool = True
+    alerts: bool = True
     json: bool = False
     plain: bool = False  # behave as without a terminal

@@ -14,6 +14,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--dashboard-port", type=_port, metavar="N", help="the dashboard's port; default: a free one")
     parser.add_argument("--no-web", action="store_true", help="workers and schedules only")
+    parser.add_argument("--no-alerts", action="store_true", help="tell nobody by [alerts] what goes wrong here")
     parser.add_argument("--plain", action="store_true", help="no box that stays, no keys, as without a terminal")
 
 
@@ -26,6 +27,7 @@ def run(context: Context, args: argparse.Namespace) -> int:
         port=args.port,
         dashboard_port=args.dashboard_port,
         web=not args.no_web,
+        alerts=not args.no_alerts,
         json=context.output.json,
         plain=args.plain,
     )
