@@ -153,6 +153,26 @@ def test_an_unknown_name_beside_a_group_that_cannot_boot_is_that_groups_failure(
         scene.enqueue(workflow="maybe_there")
 
 
+def test_who_wants_to_know_a_workflow_waits_for_the_boot_that_tells_of_it(scene: Scene) -> None:
+    scene.gate.is_unproven = True
+    scene.gate.on_admit = lambda: scene.tell(retries=7)
+
+    asyncio.run(scene.admission.know("send"))
+
+    info = scene.registry.find("send")
+    assert info is not None
+    assert info["retries"] == 7
+
+
+def test_of_code_that_cannot_boot_the_last_word_stands(scene: Scene) -> None:
+    scene.gate.is_unproven = True
+    scene.gate.refusal = WorkerUnhealthy("worker unhealthy: worker exited with status 1")
+
+    asyncio.run(scene.admission.know("send"))
+
+    assert scene.registry.find("send") is not None
+
+
 def test_what_no_sdk_has_checked_is_checked_here(scene: Scene) -> None:
     with pytest.raises(PayloadError, match="'to'"):
         scene.enqueue(payload={})

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any, Protocol, cast
 
 from tako.clock import Clock
@@ -109,6 +110,19 @@ class Admission:
             if not self._gates[group].admit_now():
                 await self._gates[group].admit(deadline)
         return await self._store(news, groups, deadline_mono_ms, submit)
+
+    async def know(self, workflow: str) -> None:
+        """Wait, as an enqueue does, until a worker has told what the current code declares of this workflow.
+
+        Of code that cannot boot nothing is told, and the last word stands: this does not raise.
+        """
+        with suppress(EnqueueError):
+            self._look()
+            deadline = self._clock.monotonic() + DEFAULT_DEADLINE_S
+            group = self._registry.group_of(workflow)
+            for name, gate in list(self._gates.items()):
+                if group in (None, name) and gate.is_unproven:
+                    await gate.admit(deadline)
 
     async def _wait_for_names(self, news: Sequence[NewRun], deadline: float) -> set[str]:
         """A name found nowhere may be declared by code that is just booting, or by code that cannot boot."""

@@ -211,7 +211,10 @@ class Commands:
         )
 
     async def list_workflows(self, connection: Connection, message: Message) -> Any:
-        """What exists, in which file and group, how many runs of it there are, and what is paused."""
+        """What exists, in which file and group, how many runs of it there are, and what is paused. Who asks `about`
+        one of them wants to know what its current code declares, and waits for a boot that is under way."""
+        if (about := optional_text(message, "about")) is not None:
+            await self._host.admission.know(about)
         return {"workflows": status.workflows(self._host), "pauses": await pausing.listed(self._host)}
 
     def health(self, connection: Connection, message: Message) -> Any:

@@ -99,7 +99,7 @@ def _typed(engine: Engine, name: str, given: list[tuple[str, str]]) -> dict[str,
     """The arguments by their declared types. What is not declared is taken as JSON or text, and left to the engine."""
     if not given:
         return {}
-    known = engine.call("list_workflows")["workflows"]
+    known = engine.call("list_workflows", {"about": name})["workflows"]
     declared: dict[str, str] = {}
     for info in known:
         if name == info["name"] or name in info.get("aliases", ()):
