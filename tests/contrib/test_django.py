@@ -23,7 +23,7 @@ def checks(file: str, *, project: str = PROJECT) -> list[str]:
         for cls in tree.body
         if isinstance(cls, ast.ClassDef)
         for fn in cls.body
-        if isinstance(fn, ast.FunctionDef) and fn.name.startswith("test_")
+        if isinstance(fn, ast.FunctionDef | ast.AsyncFunctionDef) and fn.name.startswith("test_")
     ]
 
 

@@ -2,15 +2,25 @@
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable, Coroutine
     from contextlib import AbstractContextManager
-    from typing import Any, TypeVar
+    from typing import Any, Protocol, TypeVar
+
+    class Bridge(Protocol):
+        """Between loops and threads, in tests of a framework that has its own idea of them."""
+
+        def run(self, work: Coroutine[Any, Any, Any]) -> Any:
+            """Run a coroutine to its end, from a thread without a loop."""
+
+        def call(self, fn: Callable[[], Any]) -> Awaitable[Any]:
+            """Call sync code, from within a loop."""
 
     F = TypeVar("F", bound=Callable[[], Any])
 
 hooks: "list[Callable[[], Any]]" = []
 around_handlers: "list[Callable[[], AbstractContextManager[Any]]]" = []
 around_steps: "list[Callable[[], AbstractContextManager[Any]]]" = []
+bridge: "Bridge | None" = None  # for `tako.testing`, from `tako.contrib`
 
 
 def on_start(fn: "F") -> "F":

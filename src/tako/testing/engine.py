@@ -221,15 +221,14 @@ class Engine:
         return self._worker.drain()
 
     async def _adrain(self) -> bool:
-        self._before_drain()
+        await loops.call(self._before_drain)
         return await self._worker.adrain()
 
     def _before_drain(self) -> None:
         redaction.use(self.secrets)
         settle = getattr(runtime.engine(), "settle", None)  # of what `tako.contrib` has put around the engine
         if settle is not None:
-            with loops.hidden():
-                settle()
+            settle()
 
 
 @contextmanager

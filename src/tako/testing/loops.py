@@ -12,6 +12,8 @@ from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
+from tako.sdk import startup
+
 T = TypeVar("T")
 
 
@@ -48,6 +50,9 @@ class Runner:
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
         """What the coroutine returns. A call from inside another one (a sync step that waits for a run) works too."""
+        if startup.bridge is not None:
+            found: T = startup.bridge.run(work)
+            return found
         if self._is_busy:
             with asyncio.Runner() as inner:
                 return inner.run(work, context=contextvars.Context())
@@ -86,6 +91,13 @@ class Inline:
     """Where sync steps of async handlers run: here."""
 
     async def run(self, fn: Callable[[], Any]) -> Any:
-        """Call `fn` on this thread."""
-        with hidden():
-            return fn()
+        """Call `fn` on the test's thread."""
+        return await call(fn)
+
+
+async def call(fn: Callable[[], Any]) -> Any:
+    """Call sync code of the user's from within a loop, on the test's thread."""
+    if startup.bridge is not None:
+        return await startup.bridge.call(fn)
+    with hidden():
+        return fn()

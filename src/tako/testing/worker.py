@@ -7,6 +7,7 @@ import contextvars
 import logging
 from collections.abc import Awaitable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from itertools import count
 from typing import Any
 
@@ -64,8 +65,7 @@ class Worker:
             if self._is_async(claimed):
                 await self._run_async(claimed, bench)
             else:
-                with loops.hidden():
-                    self._run_sync(claimed, bench)
+                await loops.call(partial(self._run_sync, claimed, bench))
             if bench.crashed:
                 return True
         return False

@@ -93,3 +93,20 @@ class TestConnectionsInATestCase(TestCase):
 
         assert connections.enqueue().result() == [True, True, True]
         assert fulfil.enqueue(order_id=order.pk).result() == "shipped"
+
+    def test_an_async_handler_sees_what_the_test_has_not_committed(self) -> None:
+        order = Order.objects.create(name="Ada")
+
+        assert afulfil.enqueue(order_id=order.pk).result() == "Ada shipped"
+        assert Order.objects.get(pk=order.pk).state == "shipped"
+
+    async def test_an_async_test_sees_what_handlers_of_both_kinds_did(self) -> None:
+        order = await Order.objects.acreate(name="Ada")
+        first = await fulfil.aenqueue(order_id=order.pk)
+        second = await afulfil.aenqueue(order_id=order.pk)
+
+        await self.engine.adrain()
+
+        assert await first.aresult() == "shipped"
+        assert await second.aresult() == "Ada shipped"
+        assert (await Order.objects.aget(pk=order.pk)).state == "shipped"

@@ -7,7 +7,7 @@ from typing import Any
 
 from django.apps import AppConfig
 
-from tako.contrib.django import connections
+from tako.contrib.django import bridge, connections
 from tako.sdk import runtime, startup
 
 MIDDLEWARE = "tako.contrib.django.middleware.Unhealthy"
@@ -29,6 +29,7 @@ class TakoConfig(AppConfig):
 
         runtime.wrap(outbox.Outbox)
         startup.around(handler=connections.closed_around, step=connections.closed_around)
+        startup.bridge = bridge
         _insert_middleware(settings)
         if _is_long_lived():
             outbox.Sweeper().start()
