@@ -503,6 +503,8 @@ def test_a_workflow_without_a_schedule_cannot_be_fired(engine: Engine) -> None:
 
     with pytest.raises(ValueError, match="add has no schedule"):
         engine.fire(adding)
+    with pytest.raises(tako.UnknownWorkflow, match="Did you mean add"):
+        engine.fire("adds")
 
 
 # --- surroundings ---

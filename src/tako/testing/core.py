@@ -119,8 +119,11 @@ class Core:
         self._known = found
 
     def workflow(self, name: str) -> Workflow[Any, Any]:
-        """The workflow of a claimed run, by its name or an alias of it."""
-        return next(found for found in self._known if name in (found.name, *found.aliases))
+        """The workflow of this name or alias. Raises UnknownWorkflow."""
+        for found in self._known:
+            if name in (found.name, *found.aliases):
+                return found
+        raise self.registry.unknown(name)
 
     def names_of_healthy_groups(self) -> list[str]:
         """The names of runs that somebody could work on."""

@@ -141,6 +141,7 @@ class Engine:
 
         Raises:
             ValueError: the workflow has no schedule.
+            UnknownWorkflow: there is none of this name.
         """
         core = self._core
         core.look()
