@@ -104,3 +104,19 @@ def test_a_process_killed_between_its_commit_and_the_engine_loses_nothing(shop: 
         another.communicate(timeout=60)
 
     assert shop.running.ended(run_id.strip())["result_json"] == '"shipped"'
+
+
+def test_settings_that_cannot_be_imported_are_a_failed_start_that_names_them(tmp_path: Path) -> None:
+    (tmp_path / "workflows").mkdir()
+    (tmp_path / "workflows/one.py").write_text(
+        "from tako import Context, workflow\n\n@workflow\ndef one(ctx: Context): ...\n"
+    )
+    running = RunningHost(tmp_path)
+    running.host.variables = {"DJANGO_SETTINGS_MODULE": "nonesuch.settings"}
+
+    with running:
+        run = {"id": "0198c0de-0000-7000-8000-000000000000", "workflow": "one", "payload_json": "{}"}
+        refused = running.call("enqueue_runs", runs=[run])
+
+    assert refused["code"] == "worker_unhealthy"
+    assert "No module named 'nonesuch'" in refused["message"]
