@@ -1,10 +1,11 @@
 # Two commands to know: `make demo` shows it, `make test` proves it. Both install what they need into .venv first.
-.PHONY: help demo test quick check install clean
+.PHONY: help demo test quick bench check install clean
 
 help:
 	@echo "make demo    run the sign-up app with its workflows, and what to try with it"
 	@echo "make test    lint, types and every test; what CI runs"
 	@echo "make quick   the tests of the rooms only, in under a minute"
+	@echo "make bench   enqueue, drain, latency and cold start on this machine"
 	@echo "make check   lint and types"
 	@echo "make install install into .venv, and the Debian packages that the tests need"
 	@echo "make clean   remove .venv, caches and the example's data"
@@ -18,6 +19,9 @@ test: install
 
 quick: install
 	@scripts/quick
+
+bench: install
+	@.venv/bin/python scripts/bench
 
 check: install
 	@scripts/check
