@@ -11,6 +11,7 @@ from typing import Any
 from tako.protocol import ids
 from tests.host.running import RunningHost
 from tests.support.dev import write
+from tests.support.loud import LeapingClock
 
 # Beside the workflows of every test, as a module of the app.
 TOOLS = """\
@@ -35,6 +36,10 @@ def hold(name):
 
 class Shop(RunningHost):
     """`notes` is what handlers wrote with `note`; a handler that is in `hold(name)` goes on after `let(name)`."""
+
+    def __init__(self, folder: Path) -> None:
+        self.clock = LeapingClock()
+        super().__init__(folder, clock=self.clock)
 
     def enqueue(self, workflow: str, payload: dict[str, Any] | None = None, **options: Any) -> str:
         """Enqueue by name, which must succeed; the run's id."""
@@ -78,6 +83,16 @@ class Shop(RunningHost):
         """SIGKILL to the group's only worker."""
         (worker,) = self.workers(group)
         os.kill(worker["pid"], signal.SIGKILL)
+
+    def leap(self, hours: float) -> None:
+        """Set the wall clock ahead; schedules and due runs are looked at."""
+        self.clock.wall_ahead_ms += round(hours * 3_600_000)
+        self.run(self.host.rounds.run_once())
+
+    def schedules(self) -> list[dict[str, Any]]:
+        """What `tako schedules` shows."""
+        found: list[dict[str, Any]] = self.ok("list_schedules")["schedules"]
+        return found
 
     def log(self) -> list[str]:
         """What the engine and the workers have said."""

@@ -103,6 +103,8 @@ class AppHost:
         self.settings_error: ConfigError | None = None  # of settings that have no effect
         self.misfits = Misfits(self)
         self.next_schedule_ms: int | None = None  # as the last tick found it
+        self.is_code_new = True  # since the last engine, and not every group has told yet what it declares now
+        self._has_begun = False
 
     # --- life -------------------------------------------------------------------------------------------------------
 
@@ -175,7 +177,8 @@ class AppHost:
         self.groups.start()
         self.view.check_names()
         self.dispatcher.start()
-        self.ticker.start()
+        self._has_begun = True
+        self._fire_when_known()
         self.upkeep.start()
         self.rounds.start()
 
@@ -183,6 +186,7 @@ class AppHost:
         """Drain the workers, hand back what they did not finish, close the store. Twice is harmless."""
         if not self._lock.is_held:
             return
+        self._has_begun = False
         self.admission.closed = "workflow runtime is draining"
         before = self.holding.handed_back
         await self.groups.stop()
@@ -383,8 +387,19 @@ class AppHost:
         urls = {**self.neighbours(), self.config.name: self.url}
         return {env.url_variable(name): url for name, url in urls.items() if url}
 
+    def _fire_when_known(self) -> None:
+        """Let schedules fire, as soon as they are those of the code.
+
+        If it was changed while no engine ran, the workers must tell first: a line that was removed must not fire for
+        the time in between. What they cannot tell, because they do not start, stays as it was.
+        """
+        if self._has_begun and not (self.is_code_new and any(pool.is_unproven for pool in self.groups.pools.values())):
+            self.is_code_new = False
+            self.ticker.start()
+
     def health_changed(self, group: str) -> None:
         """A group's health or slots changed: tell the screen and subscribers."""
+        self._fire_when_known()
         self.alarms.health_changed(group)
         self.on_health(group)
         if self.streams.has_listeners and (pool := self.groups.pools.get(group)):

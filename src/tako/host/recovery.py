@@ -51,6 +51,7 @@ async def recover(host: AppHost) -> None:
     boot_id = child.boot_id()
     found = await host.writer.do(_read_and_mark, boot_id=boot_id, code=host.code.digest, release=host.release)
     is_same_code = found["code"] == host.code.digest
+    host.is_code_new = not is_same_code
     host.registry.stored.update(found["registries"])
     host.registry.new_code(host.code.names_by_group())
     if is_same_code:
