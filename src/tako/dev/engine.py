@@ -39,6 +39,7 @@ from tako.protocol.messages import GroupHealth, LogLine
 # Files that decide how processes are started, besides the code itself.
 SETTINGS = ("tako.toml", ".env")
 KILL_PATIENCE_S = 1.0
+LOOK_AFTER_S = 1.5
 FILES = 8_192
 
 
@@ -138,8 +139,11 @@ class Dev:
 
     async def _watch_until_stopped(self) -> None:
         watching = asyncio.get_running_loop().create_task(self._watch())
+        # Nobody says when the watch stands; what was saved before that is found by one look afterwards.
+        looking = asyncio.get_running_loop().call_later(LOOK_AFTER_S, self._changed, set())
         stopping = asyncio.get_running_loop().create_task(self._stop.wait())
         done, _ = await asyncio.wait({watching, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        looking.cancel()
         stopping.cancel()
         watching.cancel()
         await asyncio.gather(watching, stopping, return_exceptions=True)
