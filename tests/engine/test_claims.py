@@ -7,7 +7,7 @@ import json
 import pytest
 
 from tako.engine import runs, steps
-from tako.engine.events import Changed, Ready
+from tako.engine.events import Changed, Later, Ready
 from tests.support.engine import Rig
 
 
@@ -109,6 +109,7 @@ def test_the_next_due_time_is_known_without_looking_at_runs(engine: Rig) -> None
     engine.enqueue(delay_ms=4_000)
     assert runs.next_due_ms(engine.store) == engine.now_ms + 4_000
     engine.enqueue(expires_at_ms=engine.now_ms + 2_000)
+    assert Later(engine.now_ms + 2_000) in engine.events
     assert runs.next_due_ms(engine.store) == engine.now_ms + 2_000
 
 

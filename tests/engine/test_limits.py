@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from tako.engine import invariants, runs
-from tako.engine.events import Ready
+from tako.engine.events import Later, Ready
 from tests.support.engine import NO_JITTER, Rig
 
 
@@ -230,6 +230,7 @@ def test_no_window_has_more_claims_than_the_rate_allows(engine: Rig) -> None:
 def test_the_engine_knows_when_the_next_claim_is_allowed(engine: Rig) -> None:
     engine.obey(rate={"count": 1, "per_ms": 60_000})
     engine.start()
+    assert Later(engine.now_ms + 60_000) in engine.events
     second = engine.enqueue()
     assert engine.info(second)["status"] == "limited"
 

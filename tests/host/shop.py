@@ -5,10 +5,15 @@ from __future__ import annotations
 import json
 import os
 import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from tako.protocol import ids
+from tako.protocol.env import ProcessEnvironment
+from tako.sdk import runtime
+from tako.sdk.engine import RemoteEngine
 from tests.host.running import RunningHost
 from tests.support.dev import write
 from tests.support.loud import LeapingClock
@@ -83,6 +88,21 @@ class Shop(RunningHost):
         """SIGKILL to the group's only worker."""
         (worker,) = self.workers(group)
         os.kill(worker["pid"], signal.SIGKILL)
+
+    @contextmanager
+    def as_app(self) -> Iterator[None]:
+        """Inside, this process is one of the app's: `tako` and its workflows speak to this engine."""
+        socket, name = str(self.host.places.internal_socket), self.host.config.name
+        environment = ProcessEnvironment(
+            app=name, socket=socket, environment="development", release="dev", data_dir=str(self.host.places.data)
+        )
+        remote = RemoteEngine(socket, name, None)
+        before = runtime.install(remote, environment=environment)
+        try:
+            yield
+        finally:
+            runtime.restore(before)
+            remote.close()
 
     def leap(self, hours: float) -> None:
         """Set the wall clock ahead; schedules and due runs are looked at."""

@@ -226,6 +226,8 @@ def _tell(store: Store, new: Sequence[NewRun], lanes: Sequence[str], *, now_ms: 
         store.move(workflow, None, lane, n)
         if lane == "ready":
             store.emit(Ready(workflow, lane))
-    if "later" in lanes:
-        due = (_run_at_ms(run, now_ms) for run, lane in zip(new, lanes, strict=True) if lane == "later")
+    # What must be looked at by a time: a start, or the end of somebody's patience.
+    due = [_run_at_ms(run, now_ms) for run, lane in zip(new, lanes, strict=True) if lane == "later"]
+    due += [run["expires_at_ms"] for run in new if "expires_at_ms" in run]
+    if due:
         store.emit(Later(min(due)))

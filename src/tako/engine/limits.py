@@ -18,7 +18,7 @@ import sqlite3
 from collections.abc import Mapping
 from typing import Any
 
-from tako.engine.events import Ready
+from tako.engine.events import Later, Ready
 from tako.engine.options import Options
 from tako.engine.store import Store
 
@@ -63,6 +63,7 @@ def claimed(store: Store, run: sqlite3.Row, *, now_ms: int) -> None:
             "insert_cooling", workflow=options.name, key=run["rate_key"] or "", claimed_ms=now_ms,
             free_at_ms=now_ms + options.rate_per_ms,
         )  # fmt: skip
+        store.emit(Later(now_ms + options.rate_per_ms))
 
 
 def stopped(store: Store, run: sqlite3.Row) -> None:

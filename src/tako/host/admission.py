@@ -94,7 +94,8 @@ class Admission:
                 return None
             info = self._registry.find(new["workflow"])
             otherwise = info.get("if_unhealthy", "raise") if info is not None else "raise"
-            if new.get("if_unhealthy", otherwise) != "hold":
+            # A child belongs to a run that is under way: it waits where its parent does.
+            if new.get("if_unhealthy", otherwise) != "hold" and "parent_id" not in new:
                 groups.add(group)
         return groups
 

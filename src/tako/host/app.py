@@ -247,6 +247,8 @@ class AppHost:
         return stored
 
     def _submit_enqueue(self, news: Sequence[NewRun], deadline_mono_ms: int | None) -> asyncio.Future[list[Enqueued]]:
+        for new in news:
+            self.view.note_stored(new["workflow"])
         return self.writer.submit(runs.enqueue, news, now_ms=self.clock.now_ms(), deadline_mono_ms=deadline_mono_ms)
 
     def _submit_check(self, news: Sequence[NewRun], deadline_mono_ms: int | None) -> asyncio.Future[list[Enqueued]]:

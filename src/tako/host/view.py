@@ -29,6 +29,7 @@ class View:
     def __init__(self, host: AppHost) -> None:
         self._host = host
         self._unroutable: set[str] = set()
+        self._told_stored: dict[str, tuple[int | None, str]] = {}  # by group: the failure that it was last said of
 
     async def run(self, run_id: str, wanted: Sequence[str] = ()) -> RunInfo:
         """One run. `wanted` adds payload, result, steps, attempts.
@@ -72,6 +73,18 @@ class View:
         if health["state"] in BLOCKING and health["reason"]:
             return health["reason"]
         return None
+
+    def note_stored(self, workflow: str) -> None:
+        """A run is being stored. If no worker of its group can start, that is an error; said once for each failure."""
+        group = self._host.registry.group_of(workflow)
+        pool = self._host.groups.pools.get(group) if group else None
+        if group is None or pool is None or pool.state.is_proven or pool.state.failure is None or pool.state.paused:
+            return
+        words = pool.state.failure.words
+        if self._told_stored.get(group) != (pool.state.since_ms, words):
+            self._told_stored[group] = (pool.state.since_ms, words)
+            what = f'a run of {workflow} is stored although group "{group}" cannot start a worker, and waits: {words}'
+            self._host.say("error", what, group=group, workflow=workflow)
 
     # --- names that nothing declares --------------------------------------------------------------------------------
 
