@@ -45,7 +45,7 @@ def test_a_new_run_is_shown_with_everything_that_is_known(engine: Rig) -> None:
 
 def test_an_id_that_nobody_has_is_none_and_never_pending(engine: Rig) -> None:
     assert inspect.get_run(engine.store, "nobody") is None
-    assert inspect.find_run(engine.store, workflow="charge", key="k") is None
+    assert inspect.find_run(engine.store, workflows=["charge"], key="k") is None
 
 
 def test_the_newest_run_of_a_key_is_found_ended_ones_too(engine: Rig) -> None:
@@ -54,7 +54,7 @@ def test_the_newest_run_of_a_key_is_found_ended_ones_too(engine: Rig) -> None:
     engine.succeed(newest)
     engine.enqueue("refund", key="k")
 
-    found = inspect.find_run(engine.store, workflow="charge", key="k")
+    found = inspect.find_run(engine.store, workflows=["charge"], key="k")
     assert found is not None
     assert (found["id"], found["status"]) == (newest, "succeeded")
 

@@ -134,9 +134,9 @@ class Shop(RunningHost):
         (self.folder / name).touch()
 
     def save(self, **files: str) -> None:
-        """Save workflow files, as `name="text"`, and tell the engine; None removes one."""
+        """Save workflow files, as `name="text"`; the engine has seen them when this returns."""
         write(self.folder, {f"workflows/{name}.py": text for name, text in files.items()})
-        self.loop.call_soon_threadsafe(self.host.look_now)
+        self.ok("reload")
 
     def is_proven(self, group: str = "default") -> None:
         """Wait until a worker of the current code has said HELLO."""

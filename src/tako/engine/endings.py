@@ -207,7 +207,7 @@ def _enqueue_on_dead(store: Store, run: sqlite3.Row, *, reason: str, now_ms: int
     # that does not fit is left out. Only a key that an unfinished run has is an answer: that one is told already.
     with suppress(PayloadError):
         new.update(options_room.keys(store.options.get(target), payload))  # type: ignore[typeddict-item]
-    if "key" in new and store.one("live_key", workflow=target, key=new["key"]) is not None:
+    if "key" in new and intake.holder(store, target, new["key"]) is not None:
         return
     intake.insert(store, [new], now_ms=now_ms)
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -47,10 +47,11 @@ def get_run(reader: Reader, run_id: str, *, wanted: Collection[str] = ()) -> Run
     return None if row is None else _with_details(reader, row, wanted)
 
 
-def find_run(reader: Reader, *, workflow: str, key: str, wanted: Collection[str] = ()) -> RunInfo | None:
-    """The newest run of a workflow that has this key, ended ones too."""
-    row = reader.one("newest_with_key", workflow=workflow, key=key)
-    return None if row is None else get_run(reader, row["id"], wanted=wanted)
+def find_run(reader: Reader, *, workflows: Sequence[str], key: str, wanted: Collection[str] = ()) -> RunInfo | None:
+    """The newest run that has this key, ended ones too. `workflows` are all names of the one workflow."""
+    rows = [row for name in workflows if (row := reader.one("newest_with_key", workflow=name, key=key)) is not None]
+    newest = max(rows, key=lambda row: int(row["seq"]), default=None)
+    return None if newest is None else get_run(reader, newest["id"], wanted=wanted)
 
 
 def list_runs(

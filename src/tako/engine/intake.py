@@ -137,8 +137,17 @@ def _resolve(store: Store, new: Sequence[NewRun]) -> tuple[list[Enqueued], list[
 def _holder(store: Store, run: NewRun, key: str) -> str | None:
     # The id first: an enqueue repeated after a lost reply gets its own run, even if that has ended meanwhile and
     # somebody else has the key now.
-    row = store.one("held_run", id=run["id"]) or store.one("live_key", workflow=run["workflow"], key=key)
-    return None if row is None else str(row["id"])
+    row = store.one("held_run", id=run["id"])
+    return holder(store, run["workflow"], key) if row is None else str(row["id"])
+
+
+def holder(store: Store, workflow: str, key: str) -> str | None:
+    """The unfinished run that has this key, under whichever name of its workflow."""
+    for name in store.names_of(workflow):
+        row = store.one("live_key", workflow=name, key=key)
+        if row is not None:
+            return str(row["id"])
+    return None
 
 
 def _duplicate(run: NewRun, key: str, holder: str) -> DuplicateRun:

@@ -55,12 +55,12 @@ def retry(store: Store, run_id: str, *, from_step: str | None = None, now_ms: in
     """
     run = guard.find(store, run_id)
     states.fire(states.RunStatus(run["status"]), "retry")
-    holder = store.one("live_key", workflow=run["workflow"], key=run["key"]) if run["key"] is not None else None
+    holder = None if run["key"] is None else intake.holder(store, run["workflow"], run["key"])
     if holder is not None:
         raise DuplicateRun(
-            f"Run {run_id} cannot be retried: the key {run['key']!r} belongs to {holder['id']} now.",
+            f"Run {run_id} cannot be retried: the key {run['key']!r} belongs to {holder} now.",
             cure="Wait until that one has ended.",
-            detail={"id": holder["id"]},
+            detail={"id": holder},
         )
     generation = run["generation"]
     if from_step is not None:

@@ -36,8 +36,7 @@ def is_held(store: Store, workflow: str, key: str | None, concurrency_key: str |
     paused = store.pauses.keys
     if not paused:
         return False
-    options = store.options.get(workflow)
-    for name in (workflow,) if options is None else options.names:
+    for name in store.names_of(workflow):
         if name in paused and not paused[name].isdisjoint((key, concurrency_key, rate_key)):
             return True
     return False

@@ -24,7 +24,7 @@ from tako.engine.store import Reader, Store
 def is_paused(store: Store, workflow: str) -> bool:
     """Whether the workflow is paused under any of its names. Any thread may ask."""
     paused = store.pauses.workflows
-    return bool(paused) and any(name in paused for name in names_of(store, workflow))
+    return bool(paused) and any(name in paused for name in store.names_of(workflow))
 
 
 def pause(store: Store, target: Target, *, now_ms: int) -> bool:
@@ -39,7 +39,7 @@ def pause(store: Store, target: Target, *, now_ms: int) -> bool:
 
 def resume(store: Store, target: Target) -> bool:
     """End a pause, whichever of a workflow's names it was made under; False when there was none."""
-    names = (target.name,) if target.kind == GROUP else names_of(store, target.name)
+    names = (target.name,) if target.kind == GROUP else store.names_of(target.name)
     if not sum(store.run("delete_pause", kind=target.kind, name=name, key=target.key) for name in names):
         return False
     store.keep_pauses(Pauses.of(store.all("all_pauses")))
@@ -69,12 +69,6 @@ def why_held(reader: Reader, run: sqlite3.Row) -> str:
     return "paused"
 
 
-def names_of(store: Store, workflow: str) -> tuple[str, ...]:
-    """All names that runs of this workflow may be stored under."""
-    options = store.options.get(workflow)
-    return (workflow,) if options is None else options.names
-
-
 def problems(store: Store) -> list[str]:
     """Runs in line whose key is paused, and runs that are held back by nothing. For invariants."""
     found = []
@@ -88,7 +82,7 @@ def problems(store: Store) -> list[str]:
 
 def _hold_back(store: Store, target: Target) -> None:
     """Take out of line who has this key."""
-    names = names_of(store, target.name)
+    names = store.names_of(target.name)
     if not any(store.count(name, lane) for name in names for lane in ("ready", "solo", "limited")):
         return
     for run in store.all("due_with_key", names=json.dumps(names), key=target.key):

@@ -222,6 +222,11 @@ class Store(Reader):
             self._pauses_before = self.pauses
         self.pauses = found
 
+    def names_of(self, workflow: str) -> tuple[str, ...]:
+        """All names that runs of this workflow may be stored under, whichever of them is asked about."""
+        found = self.options.get(workflow)
+        return (workflow,) if found is None else found.names
+
     # --- numbers kept in memory -------------------------------------------------------------------------------------
 
     def take_seqs(self, n: int) -> int:

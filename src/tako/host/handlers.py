@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from typing import TYPE_CHECKING, Any
 
 from tako.engine import inspect, runs, waiters
@@ -115,7 +115,8 @@ class Commands:
     async def find_run(self, connection: Connection, message: Message) -> Any:
         """The newest run of a workflow that has this key."""
         workflow, key = text(message, "workflow"), text(message, "key")
-        found = await self._host.writer.read(inspect.find_run, workflow=workflow, key=key)
+        names = self._host.store.names_of(workflow)
+        found = await self._host.writer.read(inspect.find_run, workflows=names, key=key)
         if found is None:
             raise RunNotFound(f"there is no run of {workflow} with the key {key!r}")
         return self._host.view.shown(found)
@@ -123,11 +124,9 @@ class Commands:
     async def list_runs(self, connection: Connection, message: Message) -> Any:
         """A page of runs, newest first."""
         limit = min(optional_integer(message, "limit") or LIST_LIMIT, LIST_LIMIT_MAX)
-        group = optional_text(message, "group")
         page = await self._host.writer.read(
             inspect.list_runs,
-            workflow=optional_text(message, "workflow"),
-            workflows=None if group is None else self._host.registry.names_of(group),
+            workflows=self._names(optional_text(message, "workflow"), optional_text(message, "group")),
             status=optional_text(message, "status"),
             key=optional_text(message, "key"),
             since_ms=optional_integer(message, "since_ms"),
@@ -138,6 +137,17 @@ class Commands:
             after=optional_text(message, "after"),
         )
         return {"runs": [self._host.view.shown(info) for info in page.runs], "next": page.next}
+
+    def _names(self, workflow: str | None, group: str | None) -> Collection[str] | None:
+        """The names that runs of a list may be stored under; None: any. A workflow's old names count as its own."""
+        names = None
+        if workflow is not None:
+            names = self._host.store.names_of(workflow)
+            names = names if names[0] == workflow else (workflow,)  # asked for by an old name: by that one alone
+        if group is None:
+            return names
+        of_group = self._host.registry.names_of(group)
+        return of_group if names is None else [name for name in names if name in of_group]
 
     async def wait_run(self, connection: Connection, message: Message) -> Any:
         """The run as soon as it has ended, or as it is at the timeout."""
@@ -192,7 +202,7 @@ class Commands:
         run_id, signal = optional_text(message, "id"), text(message, "signal")
         if run_id is None:
             workflow, key = text(message, "workflow"), text(message, "key")
-            found = await host.writer.read(inspect.find_run, workflow=workflow, key=key)
+            found = await host.writer.read(inspect.find_run, workflows=host.store.names_of(workflow), key=key)
             if found is None:
                 raise RunNotFound(f"there is no run of {workflow} with the key {key!r}")
             if found["ended_ms"] is not None:

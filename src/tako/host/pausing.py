@@ -83,18 +83,18 @@ def paused_workflows(host: AppHost) -> list[str]:
     pauses = host.store.pauses
     found = {name for group in pauses.groups for name in host.registry.names_of(group)}
     for workflow in pauses.workflows:
-        found.update(rules.names_of(host.store, workflow))
+        found.update(host.store.names_of(workflow))
     return sorted(found)
 
 
 async def _shown(host: AppHost, target: Target, since_ms: int) -> PauseInfo:
     counts = dict(host.store.counts)
     if target.kind == KEY:
-        names = rules.names_of(host.store, target.name)
+        names = host.store.names_of(target.name)
         waiting = await host.writer.read(inspect.held_by_key, names=names, key=target.key)
     else:
         of_group = target.kind == GROUP
-        names = tuple(host.registry.names_of(target.name)) if of_group else rules.names_of(host.store, target.name)
+        names = tuple(host.registry.names_of(target.name)) if of_group else host.store.names_of(target.name)
         waiting = sum(counts.get((name, lane), 0) for name in names for lane in ("ready", "solo"))
     return {"kind": target.kind, "name": target.name, "key": target.key, "since_ms": since_ms, "waiting": waiting}
 

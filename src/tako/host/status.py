@@ -88,7 +88,8 @@ def _workflow(host: AppHost, name: str, info: WorkflowInfo | None) -> dict[str, 
     shown["group"] = group
     shown["health"] = pool.snapshot()["state"] if pool else None
     shown["paused"] = pausing.why(host, name, group)
-    counts = totals({key: n for key, n in list(host.store.counts.items()) if key[0] == name})
+    names = (name, *shown.get("aliases", ()))
+    counts = totals({key: n for key, n in list(host.store.counts.items()) if key[0] in names})
     shown["counts"] = {status: n for status, n in counts.items() if n}
     return shown
 

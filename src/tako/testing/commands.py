@@ -65,7 +65,7 @@ class Commands:
 
     def _find_run(self, message: Message) -> Any:
         workflow, key = message["workflow"], message["key"]
-        found = self._core.read(inspect.find_run, workflow=workflow, key=key)
+        found = self._core.read(inspect.find_run, workflows=self._core.store.names_of(workflow), key=key)
         if found is None:
             raise RunNotFound(f"there is no run of {workflow} with the key {key!r}")
         return self._core.shown(found)

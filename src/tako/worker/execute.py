@@ -133,6 +133,8 @@ def fatal(error: BaseException, *, reason: str | None = None) -> Message:
     """The end of a run, whatever retries are left."""
     kind: Outcome = "fatal"
     found: Message = {"outcome": kind, "error": tracebacks.remote_error(error)}
+    if isinstance(error, attempts.ChangedCode):
+        reason = str(error)  # our own words, not the type of an exception that nobody raised
     if reason is not None:
         found["reason"] = reason
     return found

@@ -49,7 +49,7 @@ SELECT r.seq, r.id, r.workflow, r.status, r.parked, r.lane, r.attempt, r.retries
 
 -- name: newest_with_key
 -- Ended ones too.
-SELECT id FROM runs WHERE workflow = :workflow AND key = :key ORDER BY seq DESC LIMIT 1;
+SELECT id, seq FROM runs WHERE workflow = :workflow AND key = :key ORDER BY seq DESC LIMIT 1;
 
 -- name: runs_with_key
 SELECT seq FROM runs WHERE workflow = :workflow AND key = :key;
