@@ -219,6 +219,36 @@ class Unauthorized(TakoError):
     code = "unauthorized"
 
 
+class UnknownApp(TakoError):
+    """This server has no app of this name in this environment; the nearest names are in the message."""
+
+    code = "unknown_app"
+
+
+class UnknownRelease(TakoError):
+    """The app has no such release here, or none to go back to."""
+
+    code = "unknown_release"
+
+
+class DeployRunning(TakoError):
+    """Another deploy of this app and environment is under way. `detail["job"]` is its JobInfo."""
+
+    code = "deploy_running"
+
+
+class DeployRefused(TakoError):
+    """The release was looked at and not accepted: nothing moved, and what served before still does."""
+
+    code = "deploy_refused"
+
+
+class DeployFailed(TakoError):
+    """The release could not be made to serve; what served before still does, or does again."""
+
+    code = "deploy_failed"
+
+
 class IllegalMove(TakoError):
     """A run was asked to go where its state does not lead. `detail` has status, event and the legal events."""
 
@@ -231,7 +261,8 @@ BY_CODE: dict[str, type[TakoError]] = {
         TakoError, EnqueueError, WorkerUnhealthy, UnknownWorkflow, PayloadError, QueueFull, DuplicateRun,
         StoreUnavailable, EnqueueUnknown, NoEngine, RunFailed, RunCancelled, RunNotFound, RunFinished,
         UnknownSignal, SignalTimeout, LeaseLost, StepError, StepResultError, DefinitionError, ConfigError,
-        EngineRunning, StoreDamaged, VersionMismatch, InvalidRequest, Unauthorized, IllegalMove,
+        EngineRunning, StoreDamaged, VersionMismatch, InvalidRequest, Unauthorized, UnknownApp, UnknownRelease,
+        DeployRunning, DeployRefused, DeployFailed, IllegalMove,
     )
 }  # fmt: skip
 
