@@ -61,8 +61,13 @@ class Writer:
         self._broken: TakoError | None = None
         self._stopping = False
         self._pages = 0.0
-        self._threads = [threading.Thread(target=self._write_forever, name="tako-writer", daemon=True)]
-        if store.path is not None:
+        self._threads: list[threading.Thread] = []
+        self._start()
+
+    def _start(self) -> None:
+        """Start the threads. A simulation has none, and calls `_transact` itself."""
+        self._threads.append(threading.Thread(target=self._write_forever, name="tako-writer", daemon=True))
+        if self._store.path is not None:
             self._threads.append(threading.Thread(target=self._read_forever, name="tako-reader", daemon=True))
         for thread in self._threads:
             thread.start()
@@ -98,7 +103,7 @@ class Writer:
         if not self._refuse(future):
             call = _Call(fn, args, kwargs, None, future)
             if self._store.path is None:
-                self._queue.put((self._monotonic(), [call]))
+                self._hand_over([call])
             else:
                 self._reads.put(call)
         return await future
@@ -125,7 +130,10 @@ class Writer:
     def _flush(self) -> None:
         if self._incoming:
             calls, self._incoming = self._incoming, []
-            self._queue.put((self._monotonic(), calls))
+            self._hand_over(calls)
+
+    def _hand_over(self, calls: list[_Call]) -> None:
+        self._queue.put((self._monotonic(), calls))
 
     # --- the writing thread -----------------------------------------------------------------------------------------
 

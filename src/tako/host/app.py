@@ -46,6 +46,7 @@ from tako.protocol import PROTOCOL_VERSION, env
 from tako.protocol.messages import Enqueued, NewRun
 from tako.rpc.auth import Peer, Principal, Role
 from tako.rpc.server import Connection, Message, Server
+from tako.supervisor.process import Process, Processes
 from tako.vault import file as vault
 
 # Looking costs a stat a file, so a burst of enqueues shares one look.
@@ -54,6 +55,8 @@ LOOK_AGAIN_S = 0.005
 
 class AppHost:
     """One app's engine. `on_fatal` hears of what ends it; the other callbacks tell a screen what has changed."""
+
+    processes: Processes = Process  # where workers come from
 
     def __init__(
         self,
@@ -134,13 +137,7 @@ class AppHost:
         self._take_secrets()
         self.alarms = Alarms(self)
         self.rounds = Rounds(self)
-        self.writer = Writer(
-            self.store,
-            on_commit=self._on_commit,
-            on_fatal=self._fatal,
-            on_unavailable=self.rounds.store_changed,
-            loop=loop,
-        )
+        self.writer = self._make_writer(loop)
         self.dispatcher = Dispatcher(self.writer, clock=self.clock, on_ready=self._on_ready)
         self._log_bridge = LogBridge(self.say, loop=loop)
         self._log_bridge.open()
@@ -152,7 +149,7 @@ class AppHost:
         )
         self.ticker = Ticker(self.writer, clock=self.clock, on_ticked=self._ticked)
         self.holding = Holding(self)
-        self.groups = Groups(self)
+        self.groups = self._make_groups()
         self.admission = Admission(
             registry=self.registry,
             gates=self.groups.pools,
@@ -169,6 +166,19 @@ class AppHost:
             authenticate=self._authenticate,
             on_close=self._on_close,
         )
+
+    def _make_writer(self, loop: asyncio.AbstractEventLoop) -> Writer:
+        return Writer(
+            self.store,
+            on_commit=self._on_commit,
+            on_fatal=self._fatal,
+            on_unavailable=self.rounds.store_changed,
+            loop=loop,
+            monotonic=self.clock.monotonic,
+        )
+
+    def _make_groups(self) -> Groups:
+        return Groups(self)
 
     def begin(self) -> None:
         """Boot a probe of each group; let due runs and schedules fire. `tell_url` comes before, for the children."""

@@ -84,7 +84,12 @@ class Groups:
         wanted = set(self._host.code.scan.groups)
         for group in sorted(wanted - self.pools.keys()):
             self.pools[group] = WorkerPool(
-                self.config_of(group), house=self, clock=self._host.clock, rng=self._host.rng, permits=self._permits
+                self.config_of(group),
+                house=self,
+                clock=self._host.clock,
+                rng=self._host.rng,
+                permits=self._permits,
+                processes=self._host.processes,
             )
             self.stop_if_paused(group)
         return sorted(self.pools.keys() - wanted)

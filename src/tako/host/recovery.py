@@ -13,7 +13,6 @@ from tako.engine.store import Durability, Store
 from tako.errors import StoreDamaged
 from tako.host.lock import read_engine_json
 from tako.host.places import Places
-from tako.supervisor import child
 
 if TYPE_CHECKING:
     from tako.host.app import AppHost
@@ -48,7 +47,7 @@ def open_store(places: Places, *, durability: Durability) -> Store:
 
 async def recover(host: AppHost) -> None:
     """Adopt the workers that live, take back the runs of those that do not, restore health and registry."""
-    boot_id = child.boot_id()
+    boot_id = host.processes.boot_id()
     found = await host.writer.do(_read_and_mark, boot_id=boot_id, code=host.code.digest, release=host.release)
     is_same_code = found["code"] == host.code.digest
     host.is_code_new = not is_same_code

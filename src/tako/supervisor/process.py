@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Protocol, Self
 
 from tako.supervisor import child, output, spawn
 from tako.supervisor.exits import Exit
@@ -20,6 +20,22 @@ class Listener:
     on_line: Callable[[int, str], None]
     on_exit: Callable[[Exit, list[str]], None]
     redact: Callable[[str], str]
+
+
+class Processes(Protocol):
+    """Where processes come from: the machine, which is `Process` itself, or a simulated one."""
+
+    def start(self, request: spawn.SpawnRequest, listener: Listener) -> Process:
+        """Start one. Raises SpawnFailed, OSError."""
+        ...
+
+    def adopt(self, record: Mapping[str, Any], listener: Listener, *, ran_ms: int) -> Process | None:
+        """Take over the process of a `record`; None when it is gone."""
+        ...
+
+    def boot_id(self) -> str:
+        """Another one after each start of the machine."""
+        ...
 
 
 class Process:
@@ -63,6 +79,11 @@ class Process:
         with suppress(OSError):  # without its output rather than without its work
             follower = _follow(spool, listener, [running.pid])
         return cls(running, follower, root=Path(record["root"]), spool=spool)._watched(listener)
+
+    @staticmethod
+    def boot_id() -> str:
+        """Names this boot of the machine: a pid of another one means nothing."""
+        return child.boot_id()
 
     @property
     def pid(self) -> int:

@@ -22,12 +22,12 @@ from typing import Any
 from tako.clock import Clock
 from tako.errors import TakoError
 from tako.protocol.messages import GroupHealth
-from tako.supervisor import child, events, health, output, records, spawn, tracebacks
+from tako.supervisor import events, health, output, records, spawn, tracebacks
 from tako.supervisor.exits import Exit
 from tako.supervisor.house import House as House  # part of this module's interface, as is the next
 from tako.supervisor.permits import BootPermits as BootPermits
 from tako.supervisor.permits import Permit
-from tako.supervisor.process import Listener, Process
+from tako.supervisor.process import Listener, Process, Processes
 from tako.supervisor.states import GroupConfig, GroupState, Health, Now, Phase, next_due
 
 RECLAIM_AGAIN_S = 1.0
@@ -51,13 +51,21 @@ class WorkerPool:
     """The workers of one group. Use it on the event loop's thread."""
 
     def __init__(
-        self, config: GroupConfig, *, house: House, clock: Clock, rng: random.Random, permits: BootPermits
+        self,
+        config: GroupConfig,
+        *,
+        house: House,
+        clock: Clock,
+        rng: random.Random,
+        permits: BootPermits,
+        processes: Processes = Process,
     ) -> None:
         self._config = config
         self._house = house
         self._clock = clock
         self._rng = rng
         self._permits = permits
+        self._processes = processes
         self._state = GroupState()
         self._places: dict[str, _Place] = {}
         self._events: deque[events.Event] = deque()
@@ -241,7 +249,7 @@ class WorkerPool:
         for record in recorded:
             worker_id = record["worker_id"]
             ran_ms = max(0, self._clock.now_ms() - record["started_ms"])
-            process = Process.adopt(record, self._listener(worker_id), ran_ms=ran_ms)
+            process = self._processes.adopt(record, self._listener(worker_id), ran_ms=ran_ms)
             if process is not None:
                 self._places[worker_id] = _Place(
                     since_ms=self._clock.now_ms(), solo=record["solo"], process=process,
@@ -251,7 +259,7 @@ class WorkerPool:
                 events.Recorded(
                     worker_id,
                     alive=process is not None,
-                    same_boot=record["boot_id"] == child.boot_id(),
+                    same_boot=record["boot_id"] == self._processes.boot_id(),
                     ready=record["ready"],
                     claimed=record["claimed"],
                     solo=record["solo"],
@@ -460,7 +468,7 @@ class WorkerPool:
         """There is a permit: start the process."""
         try:
             request = self._house.spawn_request(self.group, worker_id, place.solo)
-            place.process = Process.start(request, self._listener(worker_id))
+            place.process = self._processes.start(request, self._listener(worker_id))
         except (spawn.SpawnFailed, OSError, TakoError) as error:
             self._forget(worker_id)
             self._feed(events.SpawnError(worker_id, str(error)))
