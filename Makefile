@@ -21,7 +21,7 @@ quick: install
 	@scripts/quick
 
 bench: install
-	@.venv/bin/python scripts/bench
+	@scripts/bench
 
 check: install
 	@scripts/check

@@ -45,7 +45,9 @@ MAY_IMPORT: dict[str, set[str]] = {
     "dev": {
         "host", "ingress", "dashboard", "vault", "config", "logs", "protocol", "discovery", "supervisor", "engine",
     },
-    "cli": {"dev", "host", "vault", "config", "logs", "rpc", "protocol", "alerts", "clock"},
+    # Calls the engine from outside, as an app does.
+    "bench": {"sdk"},
+    "cli": {"bench", "dev", "host", "vault", "config", "logs", "rpc", "protocol", "alerts", "clock"},
     # A daemon and its worker in one process: `host` for what is checked at the door, `config` and `discovery` to find
     # the project under test.
     "testing": {"engine", "cron", "host", "worker", "sdk", "rpc", "config", "discovery", "clock", "protocol"},

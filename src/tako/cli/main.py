@@ -34,6 +34,7 @@ SECTIONS: dict[str, dict[str, str]] = {
         "alerts": "test: try each channel of [alerts] and say what happened",
         "backup": "a consistent copy of the store, while it runs",
         "doctor": "look at this machine and this folder",
+        "bench": "measure this machine: enqueue, drain, latency, cold start",
         "version": "the versions of Tako, Python and SQLite",
     },
 }

@@ -1,0 +1,60 @@
+"""A comparison as a table in Markdown: a row a figure, a column a subject, and how Tako stands to the best other."""
+
+from __future__ import annotations
+
+import statistics
+from typing import Any
+
+from benchmarks.compare import GOALS, best_other, median
+from tako.bench.table import is_rate, shown, unit
+
+
+def table(document: dict[str, Any]) -> str:
+    """Medians with what the rounds lay between; the last column is Tako to the best of those that sync."""
+    names = list(document["subjects"])
+    figures = [*dict.fromkeys(figure for name in names for figure in document["subjects"][name]["figures"])]
+    head = ["", *names, "to the best durable other"]
+    lines = [_row(head), _row(["---", *["--:"] * (len(head) - 1)])]
+    for figure in figures:
+        cells = [_cell(document["subjects"][name]["figures"].get(figure, [])) for name in names]
+        lines.append(_row([f"{figure}, {unit(figure)}", *cells, _ratio(document, figure)]))
+    lines += ["", *_about(document)]
+    return "\n".join(lines)
+
+
+def _cell(found: list[float]) -> str:
+    if not found:
+        return ""
+    middle = f"**{shown(statistics.median(found))}**"
+    return middle if len(found) == 1 else f"{middle} ({shown(min(found))} to {shown(max(found))})"
+
+
+def _ratio(document: dict[str, Any], figure: str) -> str:
+    ours = median(document, "tako", figure) if "tako" in document["subjects"] else None
+    best = best_other(document, figure, more_is_better=is_rate(figure), durable=True)
+    if ours is None or best is None:
+        return ""
+    name, theirs = best
+    ratio = ours / theirs if is_rate(figure) else theirs / ours
+    goal = GOALS.get(figure)
+    asked = f", {goal[1]:g} wanted" if goal else ""
+    return f"{ratio:.2f} × {name}{asked}"
+
+
+def _about(document: dict[str, Any]) -> list[str]:
+    machine, disk = document["machine"], document["disk"]
+    lines = [
+        f"{document['date']}, {machine['cores']} cores, {machine['system']}, Python {machine['python']}, load "
+        f"{machine['load']} at the start; 200 SHA-256 of a megabyte took {machine['calibration_ms']} ms before and "
+        f"{machine['calibration_after_ms']} ms after; a synced append of 4 KiB takes {shown(disk['fsync, p50'])} ms.",
+        "",
+    ]
+    for name, subject in document["subjects"].items():
+        settings = f"; {subject['settings']}" if subject.get("settings") else ""
+        synced = "durable" if subject["durable"] else "not durable against a power cut"
+        lines.append(f"- {name} {subject['version']}, {subject['store']}: {subject['durability']} ({synced}){settings}")
+    return lines
+
+
+def _row(cells: list[str]) -> str:
+    return f"| {' | '.join(cells)} |"
