@@ -12,7 +12,7 @@ pytestmark = pytest.mark.acceptance
 
 
 def test_every_workload_is_measured_on_an_engine_and_a_store_of_its_own(cli: Cli) -> None:
-    said = cli("bench", "--share", "0.02", "--json")
+    said = cli("bench", "--quick", "--json")
 
     figures = said.json["figures"]
     assert said.code == 0, said.err

@@ -23,6 +23,8 @@ WORKLOADS: tuple[tuple[str, str, dict[str, float]], ...] = (
     ("recovery", "Killing workers…", {"rounds": 5}),
 )
 
+QUICK = 0.03  # of it
+
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """How long, and against which durability."""
@@ -31,7 +33,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--durability", choices=("full", "process"), default="full",
         help="full: synced to the disk before it is acknowledged; process: survives a crash, not a power cut",
     )  # fmt: skip
-    parser.add_argument("--share", type=float, default=1.0, metavar="X", help=argparse.SUPPRESS)
+    parser.add_argument("--quick", action="store_true", help="rough figures in a few seconds")
 
 
 def run(context: Context, args: argparse.Namespace) -> int:
@@ -46,7 +48,7 @@ def run(context: Context, args: argparse.Namespace) -> int:
     for _ in range(max(1, args.rounds)):
         _keep(figures, machine.fsync_ms())
         with engine(durability=args.durability) as running:
-            _round(running, figures, context, share=args.share)
+            _round(running, figures, context, share=QUICK if args.quick else 1.0)
     if output.json:
         output.document({"machine": described, "durability": args.durability, "figures": figures})
         return 0
