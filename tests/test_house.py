@@ -43,7 +43,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     },
     # Only `dev` and `server` choose. `engine` and `supervisor`: their events are told to the terminal.
     "dev": {
-        "host", "ingress", "dashboard", "vault", "config", "logs", "protocol", "discovery", "supervisor", "engine",
+        "host", "ingress", "dashboard", "config", "logs", "protocol", "discovery", "supervisor", "engine",
     },
     # Calls the engine from outside, as an app does.
     "bench": {"sdk"},

@@ -679,6 +679,24 @@ def test_row_18_old_slots_stop_claiming_at_once_and_their_drain_time_starts_at_t
     assert group.of(Kill) == [Kill(old.id, "SIGKILL")]
 
 
+def test_row_18_code_that_a_gate_has_proven_is_healthy_at_once_and_boots_for_work_only(group: Group) -> None:
+    group.do(events.NewCode(proven=True))
+
+    assert group.state.health is Health.HEALTHY
+    assert group.of(Spawn) == []
+
+
+def test_row_18_old_slots_of_proven_code_drain_at_once_whatever_they_hold(group: Group) -> None:
+    old = group.active(runs=2)
+
+    group.do(events.NewCode(proven=True))
+
+    assert group.of(StopClaims) == [StopClaims(old.id)]
+    assert group.of(Kill) == [Kill(old.id, "SIGTERM")]
+    group.advance(32)
+    assert group.of(Kill) == [Kill(old.id, "SIGKILL")]
+
+
 def test_row_18_an_old_slot_with_nothing_in_flight_goes_at_once(group: Group) -> None:
     old = group.active()
     group.hold_runs(old, 0)

@@ -9,12 +9,10 @@ from tako.discovery import webapp
 from tako.discovery.scan import is_workflow_file
 from tako.host import lines
 from tako.ingress import addresses
-from tako.protocol import control, envelope
 from tako.supervisor.instance import Failure
 from tako.supervisor.instances import InstancePool, Ready, WebConfig
 from tako.supervisor.listener import Listener
 from tako.supervisor.spawn import SpawnRequest
-from tako.vault import file as vault
 
 if TYPE_CHECKING:
     from tako.dev.boots import BootLines
@@ -177,22 +175,8 @@ def config_of(host: AppHost) -> WebConfig:
 
 def request_of(host: AppHost, app: webapp.WebApp | None, *, instance_id: str, web: Mapping[str, str]) -> SpawnRequest:
     """What to start for an instance of the app (None: of the `command` in `tako.toml`)."""
-    settings = host.config.web
-    arguments = control.Arguments(
-        main="" if settings.command or app is None else app.target,
-        command=settings.command or (),
-        listen=settings.listen,
-        access_log=True,
-        start_timeout_ms=round(settings.start_timeout_s * 1000),
-        drain_timeout_ms=round(settings.drain_timeout_s * 1000),
-        orphan_timeout_ms=ORPHAN_TIMEOUT_MS,
-    )
-    return SpawnRequest(
-        argv=control.argv(host.python, arguments),
-        env=host.environment_of_children(web=web),
-        cwd=host.config.root,
-        envelope=envelope.build(token=host.tokens.issue(), secrets=vault.load(host.places.secrets)),
-        spool=host.places.spool / f"{instance_id}.spool",
+    return host.launch.web(
+        app, instance_id=instance_id, web=web, token=host.tokens.issue(), orphan_timeout_ms=ORPHAN_TIMEOUT_MS
     )
 
 

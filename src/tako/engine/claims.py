@@ -26,10 +26,13 @@ def claim(
     """Give a worker up to `max_runs` runs of these workflows, with their saved steps; suspects one at a time.
 
     Cost grows with what is taken, not with what waits: a workflow that is paused, or has nobody in line, is not even
-    asked. Higher priority first, then who has been due longest. `group` is the worker's, which may be paused.
+    asked. Higher priority first, then who has been due longest. `group` is the worker's, which may be paused; `release`
+    is the worker's too, and gets nothing unless it is the active one.
     """
     if group is not None and group in store.pauses.groups:
         return []
+    if release != store.active_release and store.active_release is not None:
+        return []  # of a release that is superseded, or not accepted yet
     lane, limit = ("solo", min(1, max_runs)) if solo else ("ready", max_runs)
     heads: list[sqlite3.Row] = []
     asked = [name for name in names if store.count(name, lane) > 0 and not pausing.is_paused(store, name)]

@@ -83,6 +83,9 @@ class Store(Reader):
         self.pauses = Pauses()
         self._pauses_before: Pauses | None = None
         self._options_before: dict[str, Options] | None = None
+        # The release whose workers may claim, None for whoever asks; see releases.py.
+        self.active_release: str | None = None
+        self._active_before: tuple[str | None] | None = None
 
     @classmethod
     def open(cls, path: str | Path, *, durability: Durability = "full") -> Self:
@@ -163,7 +166,7 @@ class Store(Reader):
         self.connection.execute("COMMIT")
         self.counts.update(self._working)
         self._working.clear()
-        self._options_before = self._pauses_before = None
+        self._options_before = self._pauses_before = self._active_before = None
 
     def rollback(self) -> None:
         """Undo everything since `begin`. SQLite may have done so itself, after a full disk for example."""
@@ -174,6 +177,8 @@ class Store(Reader):
             self.options, self._options_before = self._options_before, None
         if self._pauses_before is not None:
             self.pauses, self._pauses_before = self._pauses_before, None
+        if self._active_before is not None:
+            (self.active_release,), self._active_before = self._active_before, None
         if self.connection.in_transaction:
             self.connection.execute("ROLLBACK")
 
@@ -221,6 +226,13 @@ class Store(Reader):
         if self._pauses_before is None:
             self._pauses_before = self.pauses
         self.pauses = found
+
+    def activate(self, release: str) -> None:
+        """Let this release's workers claim from now on; those of before, if the transaction fails."""
+        self.set_meta("active_release", release)
+        if self._active_before is None:
+            self._active_before = (self.active_release,)
+        self.active_release = release
 
     def names_of(self, workflow: str) -> tuple[str, ...]:
         """All names that runs of this workflow may be stored under, whichever of them is asked about."""
@@ -280,6 +292,7 @@ class Store(Reader):
         self.counts = {(row["workflow"], row["state"]): row["n"] for row in self.all("all_counts")}
         self.options = options.parse(self.get_meta("options"))
         self.pauses = Pauses.of(self.all("all_pauses"))
+        self.active_release = self.get_meta("active_release")
         row = self.one("last_seq")
         assert row is not None
         self._last_seq = row["seq"]

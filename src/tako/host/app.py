@@ -10,7 +10,6 @@ import asyncio
 import os
 import random
 from collections.abc import Callable, Coroutine, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from tako.clock import Clock, SystemClock
@@ -30,31 +29,38 @@ from tako.host.code import Code
 from tako.host.groups import Groups
 from tako.host.handlers import WORKER_COMMANDS, commands
 from tako.host.holding import Holding
+from tako.host.launch import Launch
 from tako.host.logbridge import LogBridge
 from tako.host.misfits import Misfits
 from tako.host.places import Places, make, places_of
 from tako.host.recent import Recent
 from tako.host.registry import Registry
 from tako.host.rounds import Rounds
+from tako.host.secrets import FileSecrets, Secrets
 from tako.host.streams import Streams
 from tako.host.tokens import Tokens
 from tako.host.view import View
 from tako.host.watch import RunWatch
 from tako.logs.hub import Hub
 from tako.logs.redact import redactor
-from tako.protocol import PROTOCOL_VERSION, env
+from tako.protocol import PROTOCOL_VERSION
 from tako.protocol.messages import Enqueued, NewRun
 from tako.rpc.auth import Peer, Principal, Role
 from tako.rpc.server import Connection, Message, Server
 from tako.supervisor.process import Process, Processes
-from tako.vault import file as vault
+from tako.supervisor.spawn import SpawnRequest
 
 # Looking costs a stat a file, so a burst of enqueues shares one look.
 LOOK_AGAIN_S = 0.005
 
 
 class AppHost:
-    """One app's engine. `on_fatal` hears of what ends it; the other callbacks tell a screen what has changed."""
+    """One app's engine. `on_fatal` hears of what ends it; the other callbacks tell a screen what has changed.
+
+    `fixed`: code, settings and secrets change only when somebody says so (`activate`), as on a server; else they are
+    looked at on the way. `prepare` makes the app's folders. `wrap` puts processes into scopes of their own; `child_uid`
+    is the user they then run as, who may use the socket.
+    """
 
     processes: Processes = Process  # where workers come from
 
@@ -67,6 +73,11 @@ class AppHost:
         release: str = "dev",
         variables: Mapping[str, str] | None = None,
         places: Places | None = None,
+        prepare: Callable[[Places], None] = make,
+        secrets: Secrets | None = None,
+        fixed: bool = False,
+        wrap: Callable[[SpawnRequest, str], SpawnRequest] | None = None,
+        child_uid: int | None = None,
         clock: Clock | None = None,
         rng: random.Random | None = None,
         on_fatal: Callable[[TakoError], None] = lambda error: None,
@@ -89,6 +100,11 @@ class AppHost:
         self.on_events = on_events
         self.on_signatures = on_signatures
         self.places = places or places_of(config.root)
+        self.secrets = secrets or FileSecrets(self.places.secrets)
+        self.is_fixed = fixed
+        self._prepare = prepare
+        self._wrap = wrap
+        self._child_uid = child_uid
         self.tokens = Tokens(config.name)
         self.registry = Registry()
         self.streams = Streams(hub)
@@ -96,7 +112,7 @@ class AppHost:
         self.claimed_watch = RunWatch()
         self.stopped_watch = RunWatch()
         self.view = View(self)
-        self.code = Code(config.root, on_change=self._code_changed)
+        self.code = Code(config.root, on_change=self.code_changed)
         self._lock = lock.Lock(self.places.lock)
         self._tasks: set[asyncio.Task[Any]] = set()
         self._looked_at = float("-inf")
@@ -107,7 +123,7 @@ class AppHost:
         self.misfits = Misfits(self)
         self.next_schedule_ms: int | None = None  # as the last tick found it
         self.is_code_new = True  # since the last engine, and not every group has told yet what it declares now
-        self._has_begun = False
+        self.has_begun = False
 
     # --- life -------------------------------------------------------------------------------------------------------
 
@@ -118,7 +134,7 @@ class AppHost:
             EngineRunning: another engine has the store.
             StoreDamaged: the file is damaged or gone. Nothing was started.
         """
-        make(self.places)
+        self._prepare(self.places)
         self._lock.take()
         try:
             self.store = recovery.open_store(self.places, durability=self.config.durability)
@@ -134,7 +150,7 @@ class AppHost:
     def _wire(self, loop: asyncio.AbstractEventLoop) -> None:
         """Make the parts, and let them know of each other. Nothing runs yet but the writer."""
         self._database = rescue.identity(self.places.database)
-        self._take_secrets()
+        self.take_secrets()
         self.alarms = Alarms(self)
         self.rounds = Rounds(self)
         self.writer = self._make_writer(loop)
@@ -165,6 +181,7 @@ class AppHost:
             worker_commands=WORKER_COMMANDS,
             authenticate=self._authenticate,
             on_close=self._on_close,
+            owner=self._child_uid,
         )
 
     def _make_writer(self, loop: asyncio.AbstractEventLoop) -> Writer:
@@ -183,11 +200,11 @@ class AppHost:
     def begin(self) -> None:
         """Boot a probe of each group; let due runs and schedules fire. `tell_url` comes before, for the children."""
         self.alarms.begin()
-        self._check_groups()
+        self.check_groups()
         self.groups.start()
         self.view.check_names()
         self.dispatcher.start()
-        self._has_begun = True
+        self.has_begun = True
         self._fire_when_known()
         self.upkeep.start()
         self.rounds.start()
@@ -196,7 +213,7 @@ class AppHost:
         """Drain the workers, hand back what they did not finish, close the store. Twice is harmless."""
         if not self._lock.is_held:
             return
-        self._has_begun = False
+        self.has_begun = False
         self.admission.closed = "workflow runtime is draining"
         before = self.holding.handed_back
         await self.groups.stop()
@@ -276,8 +293,9 @@ class AppHost:
         if now - self._looked_at < LOOK_AGAIN_S:
             return
         self._looked_at = now
-        self.code.look()
-        self._look_at_secrets()
+        if not self.is_fixed:
+            self.code.look()
+            self._look_at_secrets()
         if rescue.identity(self.places.database) != self._database:
             self.in_background(self._rescue())
             raise StoreUnavailable(
@@ -287,16 +305,16 @@ class AppHost:
         rescue.require_room(self.places.database)
 
     def _look_at_secrets(self) -> None:
-        stamp = rescue.stamp(self.places.secrets)
+        stamp = self.secrets.stamp()
         if stamp != self._secrets_stamp:
-            self._take_secrets()
+            self.take_secrets()
             self.groups.new_code()
             self.on_code(["secrets"])
 
-    def _take_secrets(self) -> None:
+    def take_secrets(self) -> None:
         """From now on no line of the log holds one of these values."""
-        self._secrets_stamp = rescue.stamp(self.places.secrets)
-        self.hub.redact = redactor(vault.load(self.places.secrets))
+        self._secrets_stamp = self.secrets.stamp()
+        self.hub.redact = redactor(self.secrets.load())
 
     async def _rescue(self) -> None:
         if self.admission.closed is None:
@@ -336,16 +354,16 @@ class AppHost:
         for held in ticked.told:
             self.holding.tell_cancelled(held)
 
-    def _code_changed(self, changed: list[str]) -> None:
+    def code_changed(self, changed: list[str]) -> None:
         """Row 18: the registry begins anew, every group boots a probe, old workers drain."""
         self.registry.new_code(self.code.names_by_group())
-        self._check_groups()
+        self.check_groups()
         self.groups.new_code()
         self.view.check_names()
         self.in_background(self.writer.do(recovery.set_code, digest=self.code.digest))
         self.on_code(changed)
 
-    def _check_groups(self) -> None:
+    def check_groups(self) -> None:
         """A group table that no workflow uses, or a group without its table, has no effect: say so, once."""
         before = self.settings_error
         try:
@@ -364,40 +382,37 @@ class AppHost:
         self.config = config
         self.variables = dict(variables)
         self.alarms.alerter.reconfigure(config.alerts)
-        self._check_groups()
+        self.check_groups()
         self.code.changed(python=config.python)
+
+    @property
+    def launch(self) -> Launch:
+        """What processes of the release that serves are started with."""
+        variables = dict(self.variables)
+        if not self.is_fixed and not self.code.is_settled(now_ms=self.clock.now_ms()):
+            variables["PYTHONDONTWRITEBYTECODE"] = "1"
+        more = {} if self._wrap is None else {"wrap": self._wrap}
+        return Launch(
+            config=self.config,
+            environment=self.environment,
+            release=self.release,
+            places=self.places,
+            secrets=self.secrets.load,
+            variables=variables,
+            urls={**self.neighbours(), self.config.name: self.url},
+            **more,
+        )
 
     @property
     def python(self) -> str:
         """The interpreter as it is started and shown: relative to the app's root if it lies in it."""
-        path = Path(self.config.python)
-        if not path.is_relative_to(self.config.root):
-            return str(path)
-        inside = str(path.relative_to(self.config.root))
-        return inside if "/" in inside else f"./{inside}"  # without a slash it would be looked for in PATH
+        return self.launch.python
 
     def environment_of_children(
         self, *, worker: Mapping[str, str] | None = None, web: Mapping[str, str] | None = None
     ) -> dict[str, str]:
         """The environment of every process of this app."""
-        variables = {**self.variables, **self._urls()}
-        if not self.code.is_settled(now_ms=self.clock.now_ms()):
-            variables["PYTHONDONTWRITEBYTECODE"] = "1"
-        return env.build(
-            inherited=os.environ,
-            variables=variables,
-            app=self.config.name,
-            socket=str(self.places.internal_socket),
-            environment=self.environment,
-            release=self.release,
-            data_dir=str(self.places.data),
-            worker=worker,
-            web=web,
-        )
-
-    def _urls(self) -> dict[str, str]:
-        urls = {**self.neighbours(), self.config.name: self.url}
-        return {env.url_variable(name): url for name, url in urls.items() if url}
+        return self.launch.environ(worker=worker, web=web)
 
     def _fire_when_known(self) -> None:
         """Let schedules fire, as soon as they are those of the code.
@@ -405,7 +420,7 @@ class AppHost:
         If it was changed while no engine ran, the workers must tell first: a line that was removed must not fire for
         the time in between. What they cannot tell, because they do not start, stays as it was.
         """
-        if self._has_begun and not (self.is_code_new and any(pool.is_unproven for pool in self.groups.pools.values())):
+        if self.has_begun and not (self.is_code_new and any(pool.is_unproven for pool in self.groups.pools.values())):
             self.is_code_new = False
             self.ticker.start()
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
@@ -16,22 +16,18 @@ from tako.engine.store import Store
 from tako.errors import LeaseLost, TakoError
 from tako.host import lines, timetable
 from tako.host.holding import HEARTBEAT_S, LEASE_S
+from tako.host.launch import Launch
 from tako.host.registry import check_registry
-from tako.protocol import env, envelope
 from tako.protocol.messages import HelloData
 from tako.protocol.messages import Registry as GroupRegistry
 from tako.rpc.server import Connection
 from tako.supervisor.spawn import SpawnRequest
 from tako.supervisor.states import GroupConfig
 from tako.supervisor.workers import BootPermits, WorkerPool
-from tako.vault import file as vault
 
 if TYPE_CHECKING:
     from tako.host.app import AppHost
-
-
-# What `python -m tako.worker` does, without the 4 ms of finding out what that means.
-WORKER = "from tako.worker.__main__ import serve; serve()"
+    from tako.host.gate import Gate
 
 
 class Groups:
@@ -42,6 +38,8 @@ class Groups:
         self._permits = BootPermits(os.cpu_count() or 1)
         self._tasks: set[asyncio.Task[Any]] = set()
         self.pools: dict[str, WorkerPool] = {}
+        self._leaving: list[WorkerPool] = []
+        self.gate: Gate | None = None  # of a release that is being tried
 
     def start(self) -> None:
         """After recovery: boot a probe of each group of which nothing is known; look for work in the others."""
@@ -52,14 +50,17 @@ class Groups:
                 pool.work()
                 self._host.health_changed(pool.group)
 
-    def new_code(self) -> None:
-        """Code, environment or settings changed: every group boots a probe, old workers drain (row 18)."""
+    def new_code(self, *, proven: Collection[str] = ()) -> None:
+        """Code, environment or settings changed: every group boots a probe, old workers drain (row 18).
+
+        But for groups that a gate has `proven`, which may be used at once.
+        """
         if gone := self.arrange():
             for group in gone:
-                self._host.in_background(self.pools.pop(group).stop())
+                self._host.in_background(self._let_go(self.pools.pop(group)))
             self._host.in_background(self.forget(gone))
         for pool in self.pools.values():
-            pool.new_code(self.config_of(pool.group))
+            pool.new_code(self.config_of(pool.group), proven=pool.group in proven)
 
     async def kill(self) -> None:
         """SIGKILL to every worker; what they held is handed back uncounted. For an engine that ends now."""
@@ -75,6 +76,14 @@ class Groups:
         """Drain all groups at once."""
         await asyncio.gather(*(pool.stop() for pool in self.pools.values()))
         await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def _let_go(self, pool: WorkerPool) -> None:
+        """Stop a group that is no more. Until then its workers' runs are theirs to finish."""
+        self._leaving.append(pool)
+        try:
+            await pool.stop()
+        finally:
+            self._leaving.remove(pool)
 
     def arrange(self) -> list[str]:
         """Make a pool for every group that has files; the names of those that have none any more.
@@ -101,17 +110,7 @@ class Groups:
 
     def config_of(self, group: str) -> GroupConfig:
         """A group's settings from `tako.toml`, as its supervisor wants them."""
-        settings = self._host.config.group(group)
-        return GroupConfig(
-            group=group,
-            release=self._host.release,
-            min_workers=settings.workers,
-            max_workers=settings.max_workers,
-            concurrency=settings.concurrency,
-            idle_timeout_s=settings.idle_timeout_s,
-            boot_timeout_s=settings.boot_timeout_s,
-            drain_timeout_s=settings.drain_timeout_s,
-        )
+        return config_of(self._host.launch, group)
 
     # --- what workers say -------------------------------------------------------------------------------------------
 
@@ -125,6 +124,11 @@ class Groups:
             raise LeaseLost("stale worker: its exit has been seen", cure="Start the worker through Tako.")
         told = check_registry(registry, group=pool.group)
         timetable.check(told)
+        if self.is_probe(worker_id):
+            assert self.gate is not None
+            host.holding.connections[worker_id] = connection
+            self.gate.hello(worker_id, told)
+            return {"lease_ms": round(LEASE_S * 1000), "heartbeat_ms": round(HEARTBEAT_S * 1000), "stale": []}
         before = host.holding.connections.get(worker_id)
         host.holding.connections[worker_id] = connection
         if before is not None and before is not connection:
@@ -185,7 +189,12 @@ class Groups:
 
     def pool_of_worker(self, worker_id: str) -> WorkerPool | None:
         """The supervisor of this worker, None when its exit was seen."""
-        return next((pool for pool in self.pools.values() if pool.has(worker_id)), None)
+        gate = self.gate.pools.values() if self.gate is not None else ()
+        return next((pool for pool in (*self.pools.values(), *gate, *self._leaving) if pool.has(worker_id)), None)
+
+    def is_probe(self, worker_id: str) -> bool:
+        """Whether this is a worker of a release that is being tried: it gets no runs."""
+        return self.gate is not None and any(pool.has(worker_id) for pool in self.gate.pools.values())
 
     # --- what a supervisor asks of the house ------------------------------------------------------------------------
 
@@ -209,25 +218,12 @@ class Groups:
     def spawn_request(self, group: str, worker_id: str, solo: bool) -> SpawnRequest:
         """What to start for a worker of this group."""
         host = self._host
-        settings = host.config.group(group)
-        worker = {
-            env.GROUP: group,
-            env.CONCURRENCY: "1" if solo else str(settings.concurrency),
-            env.IDLE_TIMEOUT_MS: str(round(settings.idle_timeout_s * 1000)),
-            env.BOOT_TIMEOUT_MS: str(round(settings.boot_timeout_s * 1000)),
-            env.DRAIN_TIMEOUT_MS: str(round(settings.drain_timeout_s * 1000)),
-        }
-        return SpawnRequest(
-            argv=[host.python, "-c", WORKER],
-            env=host.environment_of_children(worker=worker),
-            cwd=host.config.root,
-            envelope=envelope.build(
-                token=host.tokens.issue(worker_id=worker_id),
-                secrets=vault.load(host.places.secrets),
-                worker_id=worker_id,
-                files=host.code.scan.files_of(group),
-            ),
-            spool=host.places.spool / f"{worker_id}.spool",
+        return host.launch.worker(
+            group,
+            worker_id=worker_id,
+            solo=solo,
+            token=host.tokens.issue(worker_id=worker_id),
+            files=host.code.scan.files_of(group),
         )
 
     def stop_claims(self, worker_id: str) -> None:
@@ -288,6 +284,21 @@ class Groups:
         task = asyncio.get_running_loop().create_task(write())
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+
+def config_of(launch: Launch, group: str) -> GroupConfig:
+    """A group's settings as its supervisor wants them."""
+    settings = launch.config.group(group)
+    return GroupConfig(
+        group=group,
+        release=launch.release,
+        min_workers=settings.workers,
+        max_workers=settings.max_workers,
+        concurrency=settings.concurrency,
+        idle_timeout_s=settings.idle_timeout_s,
+        boot_timeout_s=settings.boot_timeout_s,
+        drain_timeout_s=settings.drain_timeout_s,
+    )
 
 
 def _obey(store: Store, registries: dict[str, GroupRegistry]) -> None:

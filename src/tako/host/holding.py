@@ -51,7 +51,7 @@ class Holding:
     def claim(self, worker_id: str, *, max_runs: int, wait_s: float) -> asyncio.Future[dict[str, Any]]:
         """Runs for a worker, as soon as there are some; none for one that drains."""
         pool = self._host.groups.pool_of_worker(worker_id)
-        if pool is None or not pool.may_claim(worker_id):
+        if pool is None or not pool.may_claim(worker_id) or self._host.groups.is_probe(worker_id):
             return _answered({"runs": []})
         self._host.rounds.hearing.asked(worker_id)
         asked = self.claims.ask(
@@ -88,7 +88,7 @@ class Holding:
             return None
         host.registry.told_names(pool.group, names)
         pool.hello(worker_id, v0=True)
-        if not pool.may_claim(worker_id):
+        if not pool.may_claim(worker_id) or host.groups.is_probe(worker_id):
             return None
         host.rounds.hearing.asked(worker_id)
         claimed = await host.writer.do(

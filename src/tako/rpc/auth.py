@@ -48,9 +48,12 @@ def peer_of(connection: socket.socket) -> Peer:
     return Peer(pid=0, uid=uid)
 
 
-def require_same_user(peer: Peer) -> None:
-    """Refuse a process of another user. The folder's mode should have kept it out; this is the second lock."""
-    if peer.uid not in (os.geteuid(), 0):
+def require_known_user(peer: Peer, *, owner: int | None = None, group: int | None = None) -> None:
+    """Refuse a process of another user. The folder's mode should have kept it out; this is the second lock.
+
+    `owner` may use the socket too. So may `group`: whoever could open it, since the kernel has looked at the mode.
+    """
+    if group is None and peer.uid not in (os.geteuid(), 0, owner):
         raise Unauthorized(f"this engine belongs to user {os.geteuid()}; the request came from user {peer.uid}")
 
 

@@ -21,7 +21,7 @@ from typing import Any, cast
 
 from tako.errors import InvalidRequest, TakoError, Unauthorized
 from tako.protocol import framing
-from tako.rpc.auth import Peer, Principal, Role, peer_of, require_same_user
+from tako.rpc.auth import Peer, Principal, Role, peer_of, require_known_user
 
 Data = Any
 Message = dict[str, Any]
@@ -40,7 +40,8 @@ class Server:
     """A listening unix socket and its connections.
 
     `authenticate(message, peer)` says who sends the first message of a connection, or raises Unauthorized or
-    InvalidRequest. `handlers` is the table of commands; `worker_commands` are refused to everyone but workers.
+    InvalidRequest. `handlers` is the table of commands; `worker_commands` are refused to everyone but workers. `owner`
+    is a user, and `group` a group, who may connect besides our own.
     """
 
     def __init__(
@@ -51,8 +52,12 @@ class Server:
         worker_commands: frozenset[str],
         authenticate: Callable[[Message, Peer], Principal],
         on_close: Callable[[Connection], None] = lambda connection: None,
+        owner: int | None = None,
+        group: int | None = None,
     ) -> None:
         self.path = path
+        self.owner = owner
+        self.group = group
         self.handlers = handlers
         self.worker_commands = worker_commands
         self.authenticate = authenticate
@@ -71,6 +76,9 @@ class Server:
             listener.bind(str(temporary))
         finally:
             os.umask(before)
+        if self.owner is not None or self.group is not None:
+            os.chown(temporary, -1 if self.owner is None else self.owner, -1 if self.group is None else self.group)
+            temporary.chmod(0o600 if self.group is None else 0o660)
         listener.listen(1024)
         listener.setblocking(False)
         temporary.rename(self.path)
@@ -136,7 +144,7 @@ class Connection(asyncio.Protocol):
     def _refusal(self) -> TakoError | None:
         server = self._server
         try:
-            require_same_user(self.peer)
+            require_known_user(self.peer, owner=server.owner, group=server.group)
         except Unauthorized as error:
             return error
         if len(server.connections) >= MAX_CONNECTIONS:

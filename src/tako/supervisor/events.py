@@ -119,7 +119,9 @@ class Recorded(OfWorker):
 
 @dataclass(frozen=True, slots=True)
 class NewCode(Event):
-    """A deploy, a saved file, or a changed environment."""
+    """A deploy, a saved file, or a changed environment. `proven`: a gate has booted it already."""
+
+    proven: bool = False
 
 
 @dataclass(frozen=True, slots=True)

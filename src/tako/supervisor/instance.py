@@ -6,7 +6,7 @@ import asyncio
 import dataclasses
 import re
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -72,6 +72,9 @@ class Instance:
     ) -> None:
         self.id = instance_id
         self.generation = generation
+        self.release = ""
+        self.control_socket = Path()
+        self.private_socket = Path()
         self.is_serving = False
         self.is_draining = False
         self.boot_ms = 0
@@ -113,6 +116,8 @@ class Instance:
                 fds = {control.CONTROL_FD: theirs.fileno(), control.LISTENER_FD: listener_fd}
                 found = dataclasses.replace(request(), fds=fds)
                 self.root = found.cwd
+                self.private_socket = Path(found.env.get(control.PRIVATE_SOCKET, ""))
+                self.control_socket = Path(found.env.get(control.CONTROL_SOCKET, ""))
                 self._process = process.Process.start(found, self._hears)
             await self._take(ours)
         except BaseException as error:
@@ -137,6 +142,73 @@ class Instance:
             return failure_of(exit_, lines, root=self.root, before_ready=True)
         frame = tracebacks.hang_frame(lines, root=self.root)
         return Failure(exits.hang_words(timeout_s=timeout_s, frame=frame, subject=SUBJECT), lines=shown(lines))
+
+    # --- adoption ---------------------------------------------------------------------------------------------------
+
+    def record(self) -> dict[str, Any]:
+        """What `adopt` wants to find, as JSON."""
+        assert self._process is not None
+        return {
+            **self._process.record(),
+            "id": self.id,
+            "release": self.release,
+            "control": str(self.control_socket),
+            "private": str(self.private_socket),
+            "boot_ms": self.boot_ms,
+        }
+
+    async def adopt(self, record: Mapping[str, Any]) -> socket.socket | None:
+        """Take over a process that an earlier daemon started: its line, its output, and the listener that it holds.
+
+        Returns that listener, which is the caller's; None when the process is gone, does not answer, or holds none:
+        then `is_alive` tells which.
+        """
+        ours = process.Process.adopt(record, self._hears, ran_ms=0)
+        if ours is None:
+            return None
+        self._process = ours
+        self.release, self.root = record["release"], Path(record["root"])
+        self.control_socket, self.private_socket = Path(record["control"]), Path(record["private"])
+        self.boot_ms = record.get("boot_ms", 0)
+        loop = asyncio.get_running_loop()
+        line = socket.socket(socket.AF_UNIX)
+        try:
+            line.setblocking(False)
+            async with asyncio.timeout(ACK_S):
+                await loop.sock_connect(line, str(self.control_socket))
+                await loop.sock_sendall(line, framing.encode({"do": "adopt"}))
+                answer, fds = await _receive_with_fds(line)
+            status = framing.decode(answer)
+            await self._take(line)
+        except (OSError, TimeoutError, ValueError, InvalidRequest):
+            line.close()
+            return None
+        self.is_serving = bool(status.get("serving"))
+        self.inflight, self.done = int(status.get("inflight", 0)), int(status.get("done", 0))
+        self.active_at = self._clock.monotonic()
+        return socket.socket(fileno=fds[0]) if fds else None
+
+    async def answers(self, *, timeout_s: float) -> bool:
+        """Whether its event loop turns: it tells its status on its control socket."""
+        try:
+            async with asyncio.timeout(timeout_s):
+                reader, writer = await asyncio.open_unix_connection(str(self.control_socket))
+                try:
+                    writer.write(framing.encode({"do": "status"}))
+                    return bool(await reader.readline())
+                finally:
+                    writer.close()
+        except (OSError, TimeoutError):
+            return False
+
+    def detach(self) -> None:
+        """Let go of it; it lives on, for the next daemon to adopt."""
+        if self._listening is not None:
+            self._listening.cancel()
+        if self._writer is not None:
+            self._writer.close()
+        if self._process is not None and not self._gone.done():
+            self._process.detach()
 
     # --- orders -----------------------------------------------------------------------------------------------------
 
@@ -179,10 +251,12 @@ class Instance:
         await self._hang_up()
         return found
 
-    async def is_healthy(self, path: str, private_socket: Path, *, timeout_s: float) -> str | None:
+    async def is_healthy(
+        self, path: str, private_socket: Path, *, timeout_s: float, host: str = "localhost"
+    ) -> str | None:
         """Ask it for `path` on its private socket. None: it answered 2xx or 3xx. Else what it answered, in words."""
         try:
-            status = await asyncio.wait_for(_get_status(path, private_socket), timeout=timeout_s)
+            status = await asyncio.wait_for(_get_status(path, private_socket, host=host), timeout=timeout_s)
         except TimeoutError:
             return f"did not answer {path} within {timeout_s:g}s"
         except (OSError, ValueError) as error:
@@ -321,10 +395,34 @@ def _control_sockets(folder: Path) -> list[Path]:
     return sorted(folder.glob("*.c"))
 
 
-async def _get_status(path: str, private_socket: Path) -> int:
+def _tell_once(waiting: asyncio.Future[None]) -> None:
+    if not waiting.done():
+        waiting.set_result(None)
+
+
+async def _receive_with_fds(line: socket.socket) -> tuple[bytes, list[int]]:
+    """The first line on a socket, and the fds that came with it."""
+    loop = asyncio.get_running_loop()
+    data, fds = b"", []
+    while not data.endswith(b"\n"):
+        readable: asyncio.Future[None] = loop.create_future()
+        loop.add_reader(line, _tell_once, readable)
+        try:
+            await readable
+        finally:
+            loop.remove_reader(line)
+        part, more, _, _ = socket.recv_fds(line, MAX_LINE_BYTES, 4, socket.MSG_CMSG_CLOEXEC)
+        if not part:
+            raise OSError("the line ended")
+        data += part
+        fds += more
+    return data, fds
+
+
+async def _get_status(path: str, private_socket: Path, *, host: str) -> int:
     reader, writer = await asyncio.open_unix_connection(str(private_socket))
     try:
-        head = f"GET {path} HTTP/1.1\r\nHost: localhost\r\nX-Forwarded-For: 127.0.0.1\r\nConnection: close\r\n\r\n"
+        head = f"GET {path} HTTP/1.1\r\nHost: {host}\r\nX-Forwarded-For: 127.0.0.1\r\nConnection: close\r\n\r\n"
         writer.write(head.encode())
         status_line = await reader.readline()
         return int(status_line.split(b" ", 2)[1])

@@ -7,15 +7,21 @@ The switch is strict: the old instances stop accepting, then the new ones begin;
 listener's queue. So code of two versions never answers at the same time, and none is refused. When a boot fails and
 nothing else serves, the daemon answers itself (`stopgap.py`), and tries again after 0.5 s, 1 s, … 60 s; in development
 only when somebody has asked meanwhile, or when the code has changed.
+
+On a server it is a deploy that boots, switches and switches back (`roll.py`); it acts in turn with this task. Instances
+that an earlier daemon had started are adopted, and are asked every second whether they are well.
 """
 
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import traceback
 from collections import deque
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from tako.clock import Clock
 from tako.protocol import control
@@ -23,27 +29,47 @@ from tako.supervisor import instance as instances
 from tako.supervisor.instance import BootFailed, Failure, Instance
 from tako.supervisor.listener import Listener
 from tako.supervisor.stopgap import Stopgap
-from tako.supervisor.web_house import Ready, WebConfig, WebHouse
+from tako.supervisor.web_house import InstanceRecords, Make, NoRecords, Ready, WebConfig, WebHouse
 
-__all__ = ["InstancePool", "Ready", "WebConfig", "WebHouse"]
+__all__ = ["InstancePool", "InstanceRecords", "Ready", "WebConfig", "WebHouse"]
 
 FIRST_DELAY_S = 0.5
 MAX_DELAY_S = 60.0
 DEATHS = 5
 DEATHS_WITHIN_S = 60.0
 HEALTH_TIMEOUT_S = 5.0
+HEALTH_EVERY_S = 1.0
+SICK_AFTER = 3
 
 
 _Line = tuple[str, int, str]
+T = TypeVar("T")
+
+
+def _unheard() -> asyncio.Future[Any]:
+    """For an order whose outcome nobody waits for."""
+    return asyncio.get_running_loop().create_future()
 
 
 class InstancePool:
     """Keeps the web app served. Make and use it on the event loop; `start` and `stop` twice do no harm."""
 
     def __init__(
-        self, app: str, config: WebConfig, *, listener: Listener, sockets: Path, house: WebHouse, clock: Clock
+        self,
+        app: str,
+        config: WebConfig,
+        *,
+        listener: Listener,
+        sockets: Path,
+        house: WebHouse,
+        clock: Clock,
+        records: InstanceRecords | None = None,
     ) -> None:
         self.config = config
+        self.make: Make = house.spawn_request
+        self.records = records or NoRecords()
+        self.release = ""  # of what is booted next
+        self.on_trial: Callable[[Failure], None] | None = None  # new ones serve, and are not replaced when they end
         self._listener = listener
         self._sockets = sockets
         self._house = house
@@ -52,12 +78,16 @@ class InstancePool:
         self._news = asyncio.Event()
         self._settled = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
+        self._orders: deque[tuple[Callable[[], Awaitable[Any]], asyncio.Future[Any]]] = deque()
+        self._examining: asyncio.Task[None] | None = None
+        self._sick: dict[str, int] = {}  # how often in a row an instance did not answer, by id
         self._leaving: set[asyncio.Task[None]] = set()
         self._watches: set[asyncio.Task[None]] = set()
         self._serving: list[Instance] = []
         self._booting: list[Instance] = []
         self._count = 0
-        self._generation = 1
+        self._generation = self._generations = 1
+        self._is_detaching = False
         self._reason = "start"
         self._failure: Failure | None = None
         self._failures = 0  # in a row
@@ -73,6 +103,8 @@ class InstancePool:
         """Begin: boot the first instances."""
         if self._task is None:
             self._task = asyncio.get_running_loop().create_task(self._run(), name="web-instances")
+            if not self.config.development:
+                self._examining = asyncio.get_running_loop().create_task(self._examine())
 
     def replace(self, reason: str, config: WebConfig | None = None) -> None:
         """The code or the settings have changed: boot new instances, and switch to them when they are ready.
@@ -80,7 +112,7 @@ class InstancePool:
         A boot that is under way is of no use any more and is killed.
         """
         self.config = config or self.config
-        self._generation += 1
+        self._generation = self.next_generation()
         self._reason = reason
         self._failures = 0
         self._retry_at = 0.0
@@ -98,10 +130,7 @@ class InstancePool:
 
     async def stop(self, *, timeout_s: float | None = None) -> None:
         """Drain all instances, within `timeout_s` or what is configured. Connections go on waiting in the queue."""
-        self._is_stopping = True
-        self._news.set()
-        if self._task is not None:
-            await asyncio.gather(self._task, return_exceptions=True)
+        await self._halt()
         self._stopgap.close()
         for old in self._serving:
             self._let_go(old, timeout_s)
@@ -112,6 +141,38 @@ class InstancePool:
                 task.cancel()
         await asyncio.gather(*self._leaving, *self._watches, return_exceptions=True)
         self._settled.set()
+
+    async def detach(self) -> None:
+        """Let go of everything; instances live on and serve, for the next daemon to adopt."""
+        self._is_detaching = True
+        await self._halt()
+        self._stopgap.close()
+        for task in (*self._leaving, *self._watches):
+            task.cancel()
+        await asyncio.gather(*self._leaving, *self._watches, return_exceptions=True)
+        for each in self._serving:
+            each.detach()
+        self._serving = []
+        self._settled.set()
+
+    async def _halt(self) -> None:
+        self._is_stopping = True
+        self._news.set()
+        if self._examining is not None:
+            self._examining.cancel()
+        await asyncio.gather(*filter(None, (self._task, self._examining)), return_exceptions=True)
+        for _, answer in self._orders:
+            answer.cancel()
+
+    async def drained(self) -> None:
+        """Return when all that were let go have ended."""
+        while self._leaving:
+            await asyncio.wait(self._leaving)
+
+    def scale(self, instances: int) -> None:
+        """Keep so many; those above are drained."""
+        self.config = dataclasses.replace(self.config, instances=instances)
+        self._news.set()
 
     def kill(self) -> None:
         """SIGKILL everything, at once: the user presses Ctrl-C again."""
@@ -132,7 +193,14 @@ class InstancePool:
         return {
             "state": state,
             "instances": [
-                {"id": each.id, "pid": each.pid, "inflight": each.inflight, "done": each.done, "boot_ms": each.boot_ms}
+                {
+                    "id": each.id,
+                    "pid": each.pid,
+                    "release": each.release,
+                    "inflight": each.inflight,
+                    "done": each.done,
+                    "boot_ms": each.boot_ms,
+                }
                 for each in self._serving
             ],
             "reason": self._failure.reason if self._failure else None,
@@ -159,7 +227,15 @@ class InstancePool:
 
     async def _step(self) -> None:
         """One decision, and what follows from it; returns when there may be another one."""
+        while self._orders:
+            await self._obey(*self._orders.popleft())
+        if self.on_trial is not None:
+            await self._wait(None)
+            return
         missing = self._missing()
+        if missing < 0:
+            self._shed(-missing)
+            missing = 0
         if self._is_asleep:
             await self._sleep()
         elif not missing:
@@ -168,6 +244,23 @@ class InstancePool:
             await self._wait(wait_s if wait_s > 0 else None)
         else:
             await self._boot(missing)
+
+    async def _obey(self, act: Callable[[], Awaitable[Any]], answer: asyncio.Future[Any]) -> None:
+        try:
+            found = await act()
+        except Exception as error:
+            if not answer.done():
+                answer.set_exception(error)
+            return
+        if not answer.done():
+            answer.set_result(found)
+
+    def _shed(self, count: int) -> None:
+        """More serve than should, by a lower `scale`: the idlest go."""
+        idlest = sorted(self._serving, key=lambda each: each.inflight)[:count]
+        self._serving = [each for each in self._serving if each not in idlest]
+        for each in idlest:
+            self.let_go(each)
 
     def _missing(self) -> int:
         present = [each for each in self._serving if each.generation == self._generation]
@@ -221,7 +314,10 @@ class InstancePool:
 
     def _new_instance(self, generation: int, kept: list[_Line] | None) -> Instance:
         self._count += 1
-        instance_id = f"web-{self._count}"
+        return self.instance(self.records.new_id() or f"web-{self._count}", generation, kept)
+
+    def instance(self, instance_id: str, generation: int, kept: list[_Line] | None = None) -> Instance:
+        """One that is still to be booted or adopted. What it prints goes to `kept` as long as it boots."""
 
         def on_line(pid: int, line: str) -> None:
             if kept is not None and any(each.id == instance_id for each in self._booting):
@@ -229,7 +325,7 @@ class InstancePool:
             else:
                 self._house.output(instance_id, pid, line)
 
-        return Instance(
+        made = Instance(
             instance_id,
             generation=generation,
             clock=self._clock,
@@ -237,25 +333,39 @@ class InstancePool:
             on_change=self._news.set,
             redact=self._house.redact,
         )
+        made.release = self.release
+        return made
 
     async def _boot_one(self, new: Instance) -> None:
+        await self.start_one(new, self.make, self.config)
+        await self.check_one(new, self.config)
+
+    async def start_one(self, new: Instance, make: Make, config: WebConfig) -> None:
+        """Start it and wait until it is ready. Raises BootFailed."""
         web = {
             control.PRIVATE_SOCKET: str(self._sockets / f"{new.id}.p"),
             control.CONTROL_SOCKET: str(self._sockets / f"{new.id}.c"),
         }
-        await new.boot(
-            lambda: self._house.spawn_request(new.id, web),
-            self._listener.fileno(),
-            timeout_s=self.config.start_timeout_s,
+        self.records.intend(new)
+        try:
+            await new.boot(lambda: make(new.id, web), self._listener.fileno(), timeout_s=config.start_timeout_s)
+        except BaseException:
+            self.records.ended(new)
+            raise
+        self.records.started(new)
+
+    async def check_one(self, new: Instance, config: WebConfig) -> None:
+        """Ask it for the health path, if there is one. Raises BootFailed."""
+        if config.health is None:
+            return
+        words = await new.is_healthy(
+            config.health, new.private_socket, host=config.health_host, timeout_s=HEALTH_TIMEOUT_S
         )
-        if self.config.health is not None:
-            path = Path(web[control.PRIVATE_SOCKET])
-            words = await new.is_healthy(self.config.health, path, timeout_s=HEALTH_TIMEOUT_S)
-            if words is not None:
-                raise BootFailed(Failure(f"{instances.SUBJECT} {words} (health in tako.toml)"))
+        if words is not None:
+            raise BootFailed(Failure(f"{instances.SUBJECT} {words} (health in tako.toml)"))
 
     async def _until_done_or_outdated(self, boots: asyncio.Future[Any], generation: int) -> None:
-        while not boots.done() and generation == self._generation and not self._is_stopping:
+        while not (boots.done() or self._is_stopping or self._orders) and generation == self._generation:
             news = asyncio.ensure_future(self._news.wait())
             try:
                 await asyncio.wait({boots, news}, return_when=asyncio.FIRST_COMPLETED)
@@ -277,7 +387,7 @@ class InstancePool:
         for old in stale:
             self._let_go(old, None)
         for each in new:
-            self._keep(self._watches, self._until_exit(each))
+            self.watch_exit(each)
         before, self._failure = self._failure, None
         self._failures = 0
         boot_ms = max(each.boot_ms for each in new)
@@ -323,13 +433,17 @@ class InstancePool:
     async def _until_exit(self, served: Instance) -> None:
         """Wait for the end of an instance that serves, and have it replaced if nobody asked for it."""
         exit_, lines = await served.exit()
+        self.records.ended(served)
         if served.is_draining or served not in self._serving:
             return
         self._serving.remove(served)
+        failure = instances.failure_of(exit_, lines, root=served.root, before_ready=False)
+        if self.on_trial is not None:
+            self.on_trial(failure)
+            return
         now = self._clock.monotonic()
         self._deaths.append(now)
         recent = [at for at in self._deaths if now - at <= DEATHS_WITHIN_S]
-        failure = instances.failure_of(exit_, lines, root=served.root, before_ready=False)
         if len(recent) > 1:
             self._retry_at = now + min(MAX_DELAY_S, FIRST_DELAY_S * 2 ** (len(recent) - 2))
         if len(recent) >= DEATHS:
@@ -348,6 +462,55 @@ class InstancePool:
         self._house.failed(looping, is_repeat=is_repeat)
         if not self._serving:
             await self._answer()
+
+    # --- health -----------------------------------------------------------------------------------------------------
+
+    async def _examine(self) -> None:
+        """Ask every second; one that does not answer three times is replaced first, and then killed."""
+        while True:
+            await asyncio.sleep(HEALTH_EVERY_S)
+            serving = list(self._serving)
+            words = await asyncio.gather(*(self._how_is(each) for each in serving))
+            for each, wrong in zip(serving, words, strict=True):
+                self._sick[each.id] = self._sick.get(each.id, 0) + 1 if wrong else 0
+                if wrong and self._sick[each.id] == SICK_AFTER and each in self._serving:
+                    self._orders.append((partial(self._replace_sick, each, wrong), _unheard()))
+                    self._news.set()
+            self._sick = {each.id: self._sick[each.id] for each in serving if each in self._serving}
+
+    async def _how_is(self, served: Instance) -> str | None:
+        if not served.is_serving or not served.is_alive:
+            return None
+        if not await served.answers(timeout_s=HEALTH_TIMEOUT_S):
+            return f"did not answer within {HEALTH_TIMEOUT_S:g}s"
+        if self.config.health is None:
+            return None
+        path, host = self.config.health, self.config.health_host
+        return await served.is_healthy(path, served.private_socket, host=host, timeout_s=HEALTH_TIMEOUT_S)
+
+    async def _replace_sick(self, sick: Instance, words: str) -> None:
+        if sick not in self._serving or self._is_stopping:
+            return
+        failure = Failure(f"{instances.SUBJECT} {words}, {SICK_AFTER} times")
+        if self.on_trial is not None:
+            self.on_trial(failure)
+            return
+        self._house.failed(failure, is_repeat=False)
+        new = self._new_instance(self._generation, None)
+        try:
+            await self._boot_one(new)
+        except BootFailed as error:
+            await new.kill_and_wait()
+            self._house.failed(error.failure, is_repeat=error.failure.is_like(failure))
+            return  # better a sick one than none; it is looked at again
+        if await new.serve():
+            self._serving.append(new)
+            self.watch_exit(new)
+        self._serving.remove(sick)
+        await sick.pause()
+        await sick.kill_and_wait()
+        self.records.ended(sick)
+        self._house.changed()
 
     # --- idle -------------------------------------------------------------------------------------------------------
 
@@ -387,17 +550,28 @@ class InstancePool:
 
     # --- leaving ----------------------------------------------------------------------------------------------------
 
+    def let_go(self, old: Instance) -> None:
+        """Have it finish what is in flight, and end."""
+        self._let_go(old, None)
+
+    def watch_exit(self, served: Instance) -> None:
+        """Hear of its end, and replace it if nobody asked for that."""
+        self._keep(self._watches, self._until_exit(served))
+
     def _let_go(self, old: Instance, timeout_s: float | None) -> None:
         """Drain it, beside everything else."""
         old.is_draining = True
         self._keep(self._leaving, self._drain(old, self.config.drain_timeout_s if timeout_s is None else timeout_s))
 
     async def _drain(self, old: Instance, timeout_s: float) -> None:
+        self.records.leaving(old)
         try:
             await old.drain(timeout_s)
         except asyncio.CancelledError:
-            await old.kill_and_wait()
+            if not self._is_detaching:
+                await old.kill_and_wait()
             raise
+        self.records.ended(old)
 
     def _keep(self, tasks: set[asyncio.Task[None]], work: Any) -> None:
         task = asyncio.get_running_loop().create_task(work)
@@ -407,3 +581,54 @@ class InstancePool:
     def _tell(self) -> None:
         self._settled.set()
         self._house.changed()
+
+    # --- what a roll does, in turn with the rest --------------------------------------------------------------------
+
+    @property
+    def serving(self) -> list[Instance]:
+        """Those that serve."""
+        return list(self._serving)
+
+    async def in_turn(self, act: Callable[[], Coroutine[Any, Any, T]]) -> T:
+        """Do something between two decisions of the pool's own; what it raises is raised here."""
+        if self._task is None or self._task.done():
+            return await act()
+        answer: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+        self._orders.append((act, answer))
+        self._news.set()
+        return await answer
+
+    def take_over(
+        self, serving: Iterable[Instance], *, generation: int, release: str, config: WebConfig, make: Make
+    ) -> None:
+        """Let these be the ones that serve, and their release the one that is kept running. For `in_turn`."""
+        self._serving = list(serving)
+        self._generation, self.release, self.config, self.make = generation, release, config, make
+        self._failure, self._failures, self._retry_at = None, 0, 0.0
+        self._deaths.clear()
+        self._sick.clear()
+        self._is_asleep = False
+        self._reason = "exit"
+        if self._serving:
+            self._stopgap.stop()
+        self._tell()
+
+    def take_over_new(self, serving: Iterable[Instance], *, release: str, config: WebConfig, make: Make) -> None:
+        """The same with a generation of their own."""
+        found = list(serving)
+        generation = found[0].generation if found else self.next_generation()
+        self.take_over(found, generation=generation, release=release, config=config, make=make)
+
+    def next_generation(self) -> int:
+        """The number of instances of another release."""
+        self._generations += 1
+        return self._generations
+
+    @property
+    def generation(self) -> int:
+        """Of those that are kept running."""
+        return self._generation
+
+    def answer_nobody(self) -> None:
+        """Leave what comes in the queue: somebody is about to serve."""
+        self._stopgap.stop()

@@ -177,23 +177,31 @@ def row_17(turn: Turn, event: events.Event) -> None:
 def row_18(turn: Turn, event: events.Event) -> None:
     """Any; new code, operator's retry: UNPROVEN, n = 0; old slots claim no more; one probe boot at once.
 
+    Code that a gate has proven (a deploy's) is HEALTHY at once: nobody waits for another probe, and old slots' time
+    begins now.
+
     Their drain time begins at the new HELLO, so that a broken deploy interrupts nothing; those with nothing in flight
     have nothing to wait for. A worker that is still booting the code of before is killed.
     """
+    proven = isinstance(event, events.NewCode) and event.proven
     for slot in turn.state.slots:
         if slot.phase is Phase.BOOTING:
             turn.kill(slot, Why.DEPLOY)
         elif slot.phase is Phase.KILLING:
             turn.put(replace(slot, why=Why.DEPLOY))  # how it ends says nothing about the new code
-        elif slot.phase in states.SERVING and turn.in_flight(slot):
+        elif slot.phase in states.SERVING and turn.in_flight(slot) and not proven:
             turn.drain(slot, Why.DEPLOY, within_s=None, signal=False)
         elif slot.phase in states.SERVING:
             turn.drain(slot, Why.DEPLOY, within_s=turn.config.drain_timeout_s)
     turn.change(
-        health=Health.UNPROVEN, failures=0, until=None, failure=None, since_ms=None,
+        health=Health.HEALTHY if proven else Health.UNPROVEN, failures=0, until=None, failure=None, since_ms=None,
         warm_exits=(), quick_exits=(), respawn_at=None, told_queued=False, paused=False,
     )  # fmt: skip
-    turn.spawn(probe=True)
+    if proven:
+        turn.accept_held()
+        turn.spawn_missing()
+    else:
+        turn.spawn(probe=True)
 
 
 def row_19(turn: Turn, event: events.IdleAsked) -> None:

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from tako.supervisor.instance import Failure
 from tako.supervisor.spawn import SpawnRequest
+
+if TYPE_CHECKING:
+    from tako.supervisor.instance import Instance
+
+# What to start for an instance with this id; the mapping belongs into its environment.
+Make = Callable[[str, Mapping[str, str]], SpawnRequest]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -19,6 +25,7 @@ class WebConfig:
     start_timeout_s: float = 30.0
     drain_timeout_s: float = 30.0
     health: str | None = None
+    health_host: str = "localhost"
     development: bool = False
 
 
@@ -30,6 +37,43 @@ class Ready:
     boot_ms: int
     pids: tuple[int, ...]
     recovered_from: Failure | None = None
+
+
+class InstanceRecords(Protocol):
+    """What must survive the daemon, written before the thing is done, so that the next one knows what there is."""
+
+    def new_id(self) -> str:
+        """The name of another instance; no earlier daemon has used it. "" leaves it to the pool."""
+        ...
+
+    def intend(self, new: Instance) -> None:
+        """It is about to be started."""
+        ...
+
+    def started(self, new: Instance) -> None:
+        """It is ready, and has a `record()`."""
+        ...
+
+    def leaving(self, old: Instance) -> None:
+        """It finishes, and ends."""
+        ...
+
+    def ended(self, gone: Instance) -> None:
+        """There is no such process any more. May be told twice."""
+        ...
+
+
+class NoRecords:
+    """For development, where instances do not outlive their daemon."""
+
+    def new_id(self) -> str:
+        """The pool counts."""
+        return ""
+
+    def intend(self, new: Instance) -> None:
+        """Nothing."""
+
+    started = leaving = ended = intend
 
 
 class WebHouse(Protocol):

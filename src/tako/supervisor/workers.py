@@ -224,10 +224,10 @@ class WorkerPool:
         """The worker has room and has asked for no run for so long, while some waited."""
         self._feed(events.Deaf(worker_id, quiet_s))
 
-    def new_code(self, config: GroupConfig) -> None:
-        """The group's files, environment or settings have changed (row 18)."""
+    def new_code(self, config: GroupConfig, *, proven: bool = False) -> None:
+        """The group's files, environment or settings have changed (row 18); `proven`: a gate has booted them."""
         self._config = config
-        self._feed(events.NewCode())
+        self._feed(events.NewCode(proven=proven))
 
     def operator_retry(self) -> None:
         """A person says that the cause is mended, or that a paused group is to go on."""
