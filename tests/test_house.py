@@ -47,7 +47,9 @@ MAY_IMPORT: dict[str, set[str]] = {
     },
     # Calls the engine from outside, as an app does.
     "bench": {"sdk"},
-    "cli": {"bench", "dev", "host", "vault", "config", "logs", "rpc", "protocol", "alerts", "clock"},
+    # The laptop's side of a server: it speaks the management protocol, and knows nothing of what the daemon does.
+    "deploy": {"config", "protocol", "rpc", "vault"},
+    "cli": {"bench", "dev", "deploy", "host", "vault", "config", "logs", "rpc", "protocol", "alerts", "clock"},
     # A daemon and its worker in one process: `host` for what is checked at the door, `config` and `discovery` to find
     # the project under test.
     "testing": {"engine", "cron", "host", "worker", "sdk", "rpc", "config", "discovery", "clock", "protocol"},
@@ -102,6 +104,10 @@ PURE = (
     "logs/redact.py",
     "logs/width.py",
     "ingress/hosts.py",
+    "deploy/plan.py",
+    "deploy/remote.py",
+    "deploy/target.py",
+    "vault/names.py",
     "alerts/alert.py",
     "alerts/grouping.py",
 )

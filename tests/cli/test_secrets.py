@@ -109,3 +109,56 @@ def test_secrets_belong_to_the_app_whatever_folder_of_it_we_are_in(cli: Cli, mon
     cli("secrets", "set", "A", "--value", "x")
 
     assert secrets(cli.folder) == {"A": "x"}
+
+
+# Of deployed environments
+
+
+@pytest.fixture
+def deployed(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> Cli:
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(cli.folder / "config"))
+    monkeypatch.delenv("TAKO_SECRET_KEY", raising=False)
+    (cli.folder / "tako.toml").write_text('name = "shop"\n[envs.production]\n[envs.staging]\n')
+    return cli
+
+
+def test_a_secret_of_an_environment_is_sealed_and_its_key_lies_elsewhere(deployed: Cli) -> None:
+    said = deployed("secrets", "set", "KEY", "--env", "production", "--value", "hunter22")
+
+    assert said.code == 0
+    assert f"Made the key of production: {deployed.folder}/config/tako/keys/shop/production" in said.err
+    assert "Set KEY of production in tako.secrets.json." in said.err
+    assert "hunter22" not in (deployed.folder / "tako.secrets.json").read_text()
+    assert deployed("secrets", "ls", "--env", "production").out == "KEY\n"
+    assert deployed("secrets", "ls", "--env", "staging").out == ""
+    assert deployed("secrets", "ls").out == ""
+
+
+def test_an_environment_that_tako_toml_has_not_is_refused_before_a_key_is_made(deployed: Cli) -> None:
+    said = deployed("secrets", "set", "KEY", "--env", "prodution", "--value", "x")
+
+    assert said.code == 1
+    assert "no environment 'prodution'" in said.err
+    assert "Did you mean --env production?" in said.err
+    assert not (deployed.folder / "config").exists()
+
+
+def test_rotating_says_where_the_new_key_is_and_what_it_does_not_do(deployed: Cli) -> None:
+    deployed("secrets", "set", "KEY", "--env", "production", "--value", "x")
+    before = (deployed.folder / "tako.secrets.json").read_text()
+
+    said = deployed("secrets", "rotate-key", "--env", "production")
+
+    assert said.code == 0
+    assert "Sealed 1 secret of production for a new key" in said.err
+    assert "older commits" in said.err
+    assert (deployed.folder / "tako.secrets.json").read_text() != before
+
+
+def test_an_app_without_a_name_cannot_seal(deployed: Cli) -> None:
+    (deployed.folder / "tako.toml").write_text("[envs.production]\n")
+
+    said = deployed("secrets", "set", "KEY", "--env", "production", "--value", "x")
+
+    assert said.code == 1
+    assert "tako.toml has no name" in said.err

@@ -139,7 +139,7 @@ def test_a_file_with_a_byte_order_mark_and_windows_newlines_loads() -> None:
         ("[web]\nname = 'x'", "2: web.name: unknown key; it belongs to the top of the file (before the first [table])"),
         ("[web]\nworkers = 1", "2: web.workers: unknown key; it belongs to [workflows]"),
         ("[workflows.mail]\nretention = '1d'", "2: workflows.mail.retention: unknown key; it belongs to [workflows]"),
-        ("[build]\nzzz = 1", "2: build.zzz: unknown key; known here: run"),
+        ("[build]\nzzz = 1", "2: build.zzz: unknown key; known here: include, run"),
         ("[workflows]\nworkers = true", "2: workflows.workers: expected a whole number from 0 to 1000, found true"),
         ("[workflows]\nworkers = -1", "2: workflows.workers: expected a whole number from 0 to 1000, found -1"),
         ("workflows = 3", "1: workflows: expected a table, found 3"),

@@ -4,7 +4,7 @@ import json
 from collections.abc import Mapping
 
 from tako.config import durations
-from tako.config.model import DEFAULT_GROUP, Config, GroupSettings, WebSettings
+from tako.config.model import DEFAULT_GROUP, BuildSettings, Config, GroupSettings, WebSettings
 
 Values = Mapping[str, object]
 
@@ -15,18 +15,22 @@ def dump(config: Config) -> str:
     out += [_table(("vars",), config.vars)]
     out += [_table(("vars", name), values, always=True) for name, values in config.vars_of.items()]
     out += _groups(("workflows",), config.groups, extra=_stored(config))
-    out += [_table(("web",), _web(config.web)), _table(("build",), {"run": config.build.run})]
+    out += [_table(("web",), _web(config.web)), _table(("build",), _build(config.build))]
     for name, env in config.envs.items():
         out += [_table(("envs", name), {"routes": env.routes or None, "servers": env.servers or None}, always=True)]
     for name, server in config.servers.items():
-        out += (
-            _groups(("servers", name, "workflows"), server.groups) if server.groups else [f"[servers.{_key(name)}]\n"]
-        )
+        own = {"address": server.address, "host_key": server.host_key}
+        out += [_table(("servers", name), own, always=not server.groups)]
+        out += _groups(("servers", name, "workflows"), server.groups) if server.groups else []
     alerts = config.alerts
     out += [_table(("alerts",), {"webhook": alerts.webhook, "command": alerts.command})]
     if alerts.email:
         out += [_table(("alerts", "email"), {"to": alerts.email.to, "smtp": alerts.email.smtp})]
     return "\n".join(part for part in out if part)
+
+
+def _build(build: BuildSettings) -> dict[str, object]:
+    return {"run": build.run, "include": build.include or None}
 
 
 def _stored(config: Config) -> dict[str, object]:

@@ -18,6 +18,10 @@ _LABEL = r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
 _ROUTE = re.compile(rf"(?:\*\.)?{_LABEL}(?:\.{_LABEL})*(?:/[A-Za-z0-9._~-]+)*")
 _URL_PREFIX = re.compile(r"(?:/[A-Za-z0-9._~-]+)+")
 _ADDRESS = re.compile(r"[^\s@,<>]+@[^\s@,<>]+")
+_SSH_ADDRESS = re.compile(
+    r"(?:[A-Za-z_][A-Za-z0-9_.-]*@)?(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9][A-Za-z0-9._-]*)(?::[0-9]{1,5})?"
+)
+_HOST_KEY = re.compile(r"[a-z][a-z0-9@.-]+ [A-Za-z0-9+/]{40,}={0,3}(?: .*)?")
 
 # What Tako sets itself: a line in [vars] would be accepted and have no effect, or break the process contract.
 RESERVED = frozenset({env.ENVIRONMENT, "PORT", "HOST", "PYTHONUNBUFFERED", "LISTEN_FDS", "LISTEN_PID"})
@@ -135,6 +139,15 @@ def static(value: object) -> Mapping[str, str]:
     return dict(value)
 
 
+def folders(value: object) -> tuple[str, ...]:
+    """A list of folders of the app."""
+    expected = 'a list of folders inside the app such as ["dist"]'
+    found = texts(expected)(value)
+    if not isinstance(found, tuple) or not all(is_inside(folder) for folder in found):
+        raise Mismatch(expected)
+    return found
+
+
 def is_inside(folder: str) -> bool:
     """Whether a relative path stays inside the folder that it starts from."""
     parts = folder.split("/")
@@ -212,19 +225,22 @@ WEB: dict[str, Check] = {
     "command": command,
     "listen": choice("fd", "port"),
 }
-BUILD: dict[str, Check] = {"run": text(_COMMAND_LINE)}
+BUILD: dict[str, Check] = {"run": text(_COMMAND_LINE), "include": folders}
 ENVIRONMENT: dict[str, Check] = {
     "route": text('a host such as "example.com"', _ROUTE),
     "routes": texts('a list of hosts such as ["example.com"]', _ROUTE),
     "servers": texts('a list of server names such as ["fra1"]', APP_NAME),
 }
-SERVER: dict[str, Check] = {}
+SERVER: dict[str, Check] = {
+    "address": text('an address such as "root@203.0.113.5"', _SSH_ADDRESS),
+    "host_key": text('a host key such as "ssh-ed25519 AAAA…"', _HOST_KEY),
+}
 ALERTS: dict[str, Check] = {"webhook": webhook, "command": text('a command such as "notify-send Tako"')}
 EMAIL: dict[str, Check] = {"to": text('an address such as "ops@example.com"', _ADDRESS), "smtp": smtp}
 
 # Where each key may stand, so that a misplaced one can be told its place.
 PLACES: dict[str, dict[str, Check]] = {
     "the top of the file": TOP, "[workflows]": WORKFLOWS, "[web]": WEB, "[build]": BUILD,
-    "[envs.NAME]": ENVIRONMENT, "[alerts]": ALERTS, "alerts.email": EMAIL,
+    "[envs.NAME]": ENVIRONMENT, "[servers.NAME]": SERVER, "[alerts]": ALERTS, "alerts.email": EMAIL,
 }  # fmt: skip
 TABLES = ("vars", "workflows", "web", "build", "envs", "servers", "alerts")

@@ -222,7 +222,9 @@ def _servers(
     for name in table:
         path = ("servers", name)
         server = table_at(problems, table, ("servers",), name)
-        read(problems, server, path, keys.SERVER, other=("workflows",))
+        values = read(problems, server, path, keys.SERVER, other=("workflows",))
+        if len(values) == 1:
+            problems.add(path, "address and host_key go together: a key without its host is no use, nor the other way")
         if name not in used:
             hint = f'; did you mean "{close}"?' if (close := nearest(name, used)) else ""
             problems.add(path, f"no environment is on this server{hint}")
@@ -231,7 +233,7 @@ def _servers(
         for group in own_groups.keys() - groups.keys() - {DEFAULT_GROUP}:
             hint = f'; did you mean "{close}"?' if (close := nearest(group, groups)) else ""
             problems.add((*path, "workflows", group), f"there is no [workflows.{group}] to override{hint}")
-        servers[name] = ServerSettings(name=name, groups=_overridden(base, groups, own_base, own_groups))
+        servers[name] = ServerSettings(name=name, groups=_overridden(base, groups, own_base, own_groups), **values)
     return servers
 
 

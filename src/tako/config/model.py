@@ -41,9 +41,10 @@ class WebSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BuildSettings:
-    """What `tako deploy` runs before it uploads; None is nothing."""
+    """What `tako deploy` runs before it uploads; None is nothing. `include`: folders that go too, in git or not."""
 
     run: str | None = None
+    include: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,9 +58,14 @@ class Environment:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServerSettings:
-    """What differs on one server: `groups` are the complete settings of all groups, empty when nothing differs."""
+    """What differs on one server: `groups` are the complete settings of all groups, empty when nothing differs.
+
+    `address` and `host_key` are for machines that do not know the server otherwise (`tako servers add`).
+    """
 
     name: str
+    address: str | None = None
+    host_key: str | None = None
     groups: Mapping[str, GroupSettings] = field(default_factory=dict)
 
 

@@ -16,7 +16,8 @@ from tako.rpc.request import Request, introduction
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from _socket import socket
+    from collections.abc import Callable, Mapping
     from typing import Any
 
     from tako.rpc.stream import Stream
@@ -27,11 +28,15 @@ if TYPE_CHECKING:
 class Client:
     """A process's way to the engine. Any thread may call it at any time, also after a fork.
 
-    `token` is what came in the envelope; None for tools, which the engine knows by their user.
+    `token` is what came in the envelope; None for tools, which the engine knows by their user. `dial` makes a
+    connection in another way than to the socket at `path`, which then is only its name.
     """
 
-    def __init__(self, path: str, app: str, token: str | None = None) -> None:
+    def __init__(
+        self, path: str, app: str, token: str | None = None, *, dial: "Callable[[], socket] | None" = None
+    ) -> None:
         self._path = path
+        self._dial = dial
         self._introduction = introduction(app, token)
         self._numbers = count(1)
         self._own: dict[int, _Own] = {}  # by process id; all but one entry are a parent's
@@ -83,7 +88,7 @@ class Client:
         """
         from tako.rpc.stream import Stream
 
-        return Stream(self._path, self._introduction, command, fields, deadline_s=deadline_s)
+        return Stream(self._path, self._introduction, command, fields, deadline_s=deadline_s, dial=self._dial)
 
     def close(self) -> None:
         """Close the connection; calls in flight fail. A later call makes a new one. Twice is harmless."""
@@ -104,7 +109,7 @@ class Client:
             raise TimeoutError("another thread is still connecting")
         try:
             if own.link is None or own.link.is_broken:
-                own.link = Link(self._path, self._introduction)
+                own.link = Link(self._path, self._introduction, self._dial)
             return own.link
         finally:
             own.linking.release()

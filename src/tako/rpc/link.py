@@ -23,7 +23,7 @@ from tako.rpc import request as requests
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from _thread import LockType
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from typing import Any, Protocol
 
     class Sent(Protocol):
@@ -66,8 +66,11 @@ class Link:
         "_socket", "_table", "_waiting", "is_broken", "refusal", "was_alone",
     )  # fmt: skip
 
-    def __init__(self, path: str, introduction: bytes) -> None:
-        """Connect. Raises OSError: nobody listens, or (BlockingIOError) too many are waiting to be let in."""
+    def __init__(self, path: str, introduction: bytes, dial: "Callable[[], socket] | None" = None) -> None:
+        """Connect. Raises OSError: nobody listens, or (BlockingIOError) too many are waiting to be let in.
+
+        `dial` connects in another way than to `path`, and may raise what it likes.
+        """
         self._introduction = introduction
         self._framer = Framer(max_bytes=None)
         # Over all that follows. A thread may hold it twice: a signal's handler can interrupt it here, and enqueue too.
@@ -82,10 +85,11 @@ class Link:
         self.refusal: Message | None = None
         self.was_alone = False  # when `refusal` came, one request was in flight: it is the one that was refused
         # Kernel timeouts, not settimeout: that one asks poll() before each recv(), a call more for every enqueue.
-        self._socket = socket(AF_UNIX, SOCK_STREAM)
+        self._socket = socket(AF_UNIX, SOCK_STREAM) if dial is None else dial()
         try:
             self._socket.setsockopt(SOL_SOCKET, SO_SNDTIMEO, timeval(_SEND_TICK_S))
-            self._socket.connect(path)
+            if dial is None:
+                self._socket.connect(path)
         except BaseException:
             self._socket.close()
             raise

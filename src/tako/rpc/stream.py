@@ -9,7 +9,7 @@ from tako.rpc.request import Request, error_of, read_line
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
     from typing import Any
 
     Message = dict[str, Any]
@@ -28,28 +28,36 @@ class Stream:
     __slots__ = ("_framer", "_lines", "_socket")
 
     def __init__(
-        self, path: str, introduction: bytes, command: str, fields: "Mapping[str, Any]", *, deadline_s: float
+        self,
+        path: str,
+        introduction: bytes,
+        command: str,
+        fields: "Mapping[str, Any]",
+        *,
+        deadline_s: float,
+        dial: "Callable[[], socket] | None" = None,
     ) -> None:
         request = Request(
             0, command, fields, path=path, now=time.monotonic(), deadline_s=deadline_s, reserve=len(introduction)
         )
         self._framer = Framer(max_bytes=None)
         self._lines: list[bytes] = []
-        self._socket = socket(AF_UNIX, SOCK_STREAM)
+        self._socket = socket(AF_UNIX, SOCK_STREAM) if dial is None else dial()
         is_open = False
         try:
             self._socket.setsockopt(SOL_SOCKET, SO_SNDTIMEO, timeval(deadline_s))
             self._socket.setsockopt(SOL_SOCKET, SO_RCVTIMEO, timeval(deadline_s))
-            self._open(request, introduction + request.line[1:])
+            self._open(request, introduction + request.line[1:], is_dialled=dial is not None)
             self._socket.setsockopt(SOL_SOCKET, SO_RCVTIMEO, timeval(0))
             is_open = True
         finally:
             if not is_open:
                 self._socket.close()
 
-    def _open(self, request: Request, line: bytes) -> None:
+    def _open(self, request: Request, line: bytes, *, is_dialled: bool) -> None:
         try:
-            self._socket.connect(request.path)
+            if not is_dialled:
+                self._socket.connect(request.path)
             self._socket.sendall(line)
         except OSError as error:
             # Whatever it was, asking once is enough here: nobody has been promised a line yet.

@@ -8,7 +8,6 @@ and lies in a folder whose `.gitignore` is `*`. A secret's value stands in no me
 import fcntl
 import json
 import os
-import re
 import stat
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -16,12 +15,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from tako.errors import TakoError
+from tako.vault import names as names_of_secrets
 
 ENVIRONMENT = "development"
-MAX_VALUE_BYTES = 65_536
 MAX_FILE_BYTES = 4 * 1_048_576
-
-_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}")
 
 
 def load(path: Path) -> dict[str, str]:
@@ -54,7 +51,7 @@ def set(path: Path, name: str, value: str) -> bool:
     Raises:
         TakoError: the name or value cannot be one, or what `load` raises; nothing was changed.
     """
-    _check(name, value)
+    names_of_secrets.check(name, value)
     with _locked(path):
         secrets = load(path)
         is_new = name not in secrets
@@ -72,22 +69,6 @@ def remove(path: Path, name: str) -> bool:
             return False
         _write(path, secrets)
     return True
-
-
-def _check(name: str, value: str) -> None:
-    if not _NAME.fullmatch(name):
-        raise TakoError(
-            f"{name[:64]!r} cannot be the name of a secret.",
-            cure="Use letters, digits and _, such as STRIPE_KEY; at most 128.",
-        )
-    if not value:
-        raise TakoError(f"The value of {name} is empty.", cure=f"To be rid of it: `tako secrets rm {name}`.")
-    if len(value.encode("utf-8", "surrogatepass")) > MAX_VALUE_BYTES:
-        raise TakoError(f"The value of {name} is larger than {MAX_VALUE_BYTES} bytes.", cure="Keep it in a file.")
-    try:
-        value.encode()
-    except UnicodeEncodeError:
-        raise TakoError(f"The value of {name} is not UTF-8.", cure="Encode it, for example as base64.") from None
 
 
 def _check_private(path: Path, found: os.stat_result) -> None:
@@ -122,7 +103,7 @@ def _read(path: Path, data: bytes) -> dict[str, str]:
     if not isinstance(secrets, dict):
         raise _damaged(path, "its secrets are not a table")
     for name, value in secrets.items():
-        if not _NAME.fullmatch(name):
+        if not names_of_secrets.NAME.fullmatch(name):
             raise _damaged(path, f"{name[:64]!r} cannot be the name of a secret")
         if not isinstance(value, str) or not value:
             raise _damaged(path, f"the value of {name} is not a text")

@@ -1,28 +1,44 @@
-"""`tako secrets`: the values the app reads with `from tako import secrets`. A file only its owner reads."""
+"""`tako secrets`: the values the app reads with `from tako import secrets`.
+
+In development they lie in a file that only its owner reads; with `--env`, sealed in a file of the repository
+(`sealed_secrets.py`).
+"""
 
 from __future__ import annotations
 
 import argparse
 from pathlib import Path
 
-from tako.cli.arguments import Parser, Subcommands, UsageError
+from tako.cli import secret_input
+from tako.cli.arguments import Parser, Subcommands
 from tako.cli.context import Context
+from tako.config.model import DEVELOPMENT
 from tako.errors import NoEngine, TakoError
 
 
 def configure(parser: Parser) -> None:
-    """set, rm, ls."""
+    """set, rm, ls, rotate-key, sync."""
     commands = Subcommands(parser)
     setting = commands.add("set", "set a secret; its value is asked for, or read from stdin")
     setting.add_argument("name", metavar="NAME")
     setting.add_argument("--value", help="the value itself: other users of this machine can see it while we run")
     removing = commands.add("rm", "remove secrets")
     removing.add_argument("names", nargs="+", metavar="NAME")
-    commands.add("ls", "list the names; values are never shown")
+    listing = commands.add("ls", "list the names; values are never shown")
+    rotating = commands.add("rotate-key", "seal an environment's secrets for a new key")
+    syncing = commands.add("sync", "bring an environment's secrets to its servers; what they change starts anew")
+    for command in (setting, removing, listing, rotating, syncing):
+        what = "the environment of tako.toml"
+        is_needed = command in (rotating, syncing)
+        command.add_argument("--env", metavar="NAME", help=what if is_needed else f"{what}; default: development")
 
 
 def run(context: Context, args: argparse.Namespace) -> int:
-    """Do one of the three."""
+    """Do one of them, in development or for a deployed environment."""
+    if args.env not in (None, DEVELOPMENT) or args.subcommand in ("rotate-key", "sync"):
+        from tako.cli import sealed_secrets
+
+        return sealed_secrets.run(context, args)
     path = context.app_folder() / ".tako" / "secrets.json"
     if args.subcommand == "set":
         return _set(context, args, path)
@@ -34,15 +50,7 @@ def run(context: Context, args: argparse.Namespace) -> int:
 def _set(context: Context, args: argparse.Namespace, path: Path) -> int:
     from tako.vault import file
 
-    name = args.name
-    if "=" in name:
-        raise UsageError(
-            "A value on the command line can be seen by other users, so it was not taken.",
-            cure=f"Use `tako secrets set {name.split('=')[0]}`, which asks for it, or --value.",
-        )
-    value = args.value if args.value is not None else _read_value(context, name)
-    if not value:
-        raise TakoError(f"The value is empty; {name} was not changed.", cure=f"`tako secrets rm {name}` removes it.")
+    name, value = args.name, secret_input.value_of(context, args)
     is_new = file.set(path, name, value)
     if context.output.json:
         _tell_engine(context)
@@ -61,15 +69,6 @@ def _tell_engine(context: Context) -> bool:
     except NoEngine:
         return False
     return True
-
-
-def _read_value(context: Context, name: str) -> str:
-    if context.output.can_ask:
-        from getpass import getpass
-
-        return getpass(f"Value of {name} (not shown): ", stream=context.output.stderr)
-    # The newline that `echo` and most editors put at the end is not part of a secret.
-    return context.output.read().removesuffix("\n").removesuffix("\r")
 
 
 def _remove(context: Context, args: argparse.Namespace, path: Path) -> int:

@@ -1,0 +1,107 @@
+"""What a command needs to speak of a deployed app: which environment, which servers, and the way there."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import queue
+import socket
+
+from tako.cli.arguments import Parser
+from tako.cli.context import Context
+from tako.cli.engine import Engine, Place
+from tako.config.model import Config
+from tako.deploy import ssh
+from tako.deploy.channel import Channel
+from tako.deploy.leg import Leg, Told
+from tako.deploy.rollout import Rollout
+from tako.deploy.servers import Registry, Server, config_folder
+from tako.deploy.target import Target, target_of
+from tako.errors import TakoError
+from tako.vault.keyring import Keyring
+
+
+def add_options(parser: Parser) -> None:
+    """`--env` and `--server`."""
+    parser.add_argument("--env", metavar="NAME", help="the environment of tako.toml; default: its only one")
+    parser.add_argument("--server", metavar="NAME", help="on this server only; default: all of the environment's")
+
+
+def registry() -> Registry:
+    """The servers that this user knows."""
+    return Registry(config_folder(os.environ))
+
+
+def keyring() -> Keyring:
+    """This user's private keys."""
+    return Keyring(config_folder(os.environ) / "keys", os.environ)
+
+
+def config_of(context: Context) -> Config:
+    """The app of this folder. Raises ConfigError."""
+    from tako.config import load
+
+    return load.load(context.app_folder())
+
+
+def target(context: Context, args: argparse.Namespace) -> Target:
+    """The environment and servers that `--env` and `--server` mean. Raises TakoError."""
+    return target_of(config_of(context), registry(), environment=args.env, server=args.server)
+
+
+def connection(server: Server) -> ssh.Ssh:
+    """The SSH connection to a server, not yet made."""
+    return ssh.Ssh(server, folder=ssh.run_folder())
+
+
+def rollout(target: Target) -> Rollout:
+    """One leg a server of the target."""
+    tellings: queue.SimpleQueue[Told | None] = queue.SimpleQueue()
+    return Rollout([Leg(connection(server), target, tell=tellings.put) for server in target.servers], tellings)
+
+
+class RemoteEngine(Engine):
+    """The engine of a deployed app, through SSH: every command that works on the machine works from here."""
+
+    def __init__(self, target: Target) -> None:
+        from tako.rpc.client import Client
+
+        self._ssh = connection(target.servers[0])
+        self._ssh.connect()
+        self._ref = target.ref
+        self._conversations: list[ssh.Conversation] = []
+        name = target.servers[0].name
+        self.place = Place(
+            target.config.root,
+            {"socket": f"{name}:{target.app}/{target.environment.name}", "pid": 0, "app": target.app},
+        )
+        self._client = Client(self.place.socket, target.app, dial=self._dial)
+
+    def _dial(self) -> socket.socket:
+        channel = Channel(self._ssh)
+        with channel:
+            conversation = channel.join(self._ref)
+        self._conversations.append(conversation)
+        return conversation.socket
+
+    def close(self) -> None:
+        """Close all connections."""
+        super().close()
+        for conversation in self._conversations:
+            conversation.close()
+
+
+def engine(context: Context, args: argparse.Namespace) -> RemoteEngine:
+    """The engine that `--env` and `--server` mean.
+
+    Raises:
+        TakoError: the environment is on several servers, each with runs of its own, and none was named.
+    """
+    found = target(context, args)
+    if len(found.servers) > 1:
+        names = [server.name for server in found.servers]
+        raise TakoError(
+            f"{found.environment.name} is on {len(names)} servers, and each has runs of its own.",
+            cure=f"Name one: --server {' or --server '.join(names)}",
+        )
+    return RemoteEngine(found)

@@ -1,0 +1,76 @@
+"""Why a server cannot be reached, in words for who typed the command: what ssh's last line means."""
+
+from tako.deploy import remote
+from tako.deploy.servers import Server
+from tako.errors import TakoError
+
+# ssh's own failures; everything else is the exit code of what ran there.
+SSH_FAILED = 255
+NOT_FOUND = 127
+
+
+class Unreachable(TakoError):
+    """No SSH connection to the server, or it broke. `is_final`: trying again would end the same way."""
+
+    code = "unreachable"
+
+    def __init__(self, message: str, *, cure: str = "", is_final: bool = False) -> None:
+        super().__init__(message, cure=cure)
+        self.is_final = is_final
+
+
+def failure(server: Server, *, code: int, said: str) -> TakoError:
+    """What ssh's or the remote command's last words mean, in ours."""
+    last = said.strip().splitlines()[-1].strip() if said.strip() else ""
+    at = f"{server.name} ({server.address})"
+    if code == NOT_FOUND or "command not found" in said:
+        return TakoError(
+            f"{at} has no {remote.SERVER}.", cure=f"Install it: tako servers add {server.address} --name {server.name}"
+        )
+    if code != SSH_FAILED:
+        return Unreachable(f"{at}: {last or f'exit code {code}'}", cure=f"See `tako servers status {server.name}`.")
+    for sign, (why, cure, is_final) in _MEANINGS.items():
+        if sign in said:
+            return Unreachable(why.format(at=at), cure=cure.format(server=server), is_final=is_final)
+    return Unreachable(
+        f"The connection to {at} broke{f': {last}' if last else ''}.", cure="Look with `ssh`, then try again."
+    )
+
+
+def no_ssh() -> TakoError:
+    """There is no ssh on this machine."""
+    return TakoError("This machine has no `ssh`.", cure="On Debian: sudo apt-get install openssh-client")
+
+
+def alias_of(server: Server) -> str:
+    """Under what name its host key is pinned, whatever the address."""
+    return f"tako-{server.name}"
+
+
+_MEANINGS = {
+    "Host key verification failed": (
+        "{at} does not show the host key that was pinned. Nothing was sent.",
+        "If the server was installed anew, pin its new key: tako servers add {server.address} --name {server.name} "
+        "--replace\nIf not, somebody may stand in between: do not go on.",
+        True,
+    ),
+    "IDENTIFICATION HAS CHANGED": (
+        "{at} shows another host key than the one that was pinned. Nothing was sent.",
+        "If the server was installed anew, pin its new key: tako servers add {server.address} --name {server.name} "
+        "--replace\nIf not, somebody may stand in between: do not go on.",
+        True,
+    ),
+    "Permission denied": (
+        "{at} refuses the login.",
+        "Does `ssh {server.address}` work without a password? A key with a passphrase needs `ssh-add` first; "
+        "another key is named with --identity.",
+        True,
+    ),
+    "Could not resolve hostname": ("{at}: there is no host of this name.", "Check the address.", True),
+    "Connection refused": (
+        "{at} refuses connections: nothing listens on its SSH port.", "Is it up, and is the port right?", False,
+    ),
+    "timed out": ("{at} does not answer.", "Is it up, and does its firewall let SSH in?", False),
+    "No route to host": ("There is no way to {at}.", "Check the network and the address.", False),
+    "Network is unreachable": ("There is no way to {at}.", "Check the network of this machine.", False),
+}  # fmt: skip
