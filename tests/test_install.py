@@ -48,7 +48,7 @@ def machine(tmp_path: Path) -> Machine:
 def test_without_a_package_and_without_root_it_names_the_package_and_the_command(machine: Machine) -> None:
     machine.has("apt-get", "echo must not be called >&2; exit 1")
     machine.has("id", "echo 1000")
-    for there in ("git", "mount"):
+    for there in ("cc", "git", "mount"):
         machine.has(there, "exit 0")
 
     done = machine.install("--tests")
@@ -67,7 +67,7 @@ def test_as_root_it_installs_what_is_missing_and_names_what_apt_cannot(machine: 
 
     assert done.returncode == 1
     assert "apt-get update" in done.stderr
-    assert "apt-get could not install: git mount tmux" in done.stderr
+    assert "apt-get could not install: gcc git mount tmux" in done.stderr
 
 
 def test_what_only_the_tests_need_is_not_asked_of_the_demo(machine: Machine) -> None:
@@ -85,7 +85,7 @@ def test_a_machine_without_apt_is_told_what_it_lacks(machine: Machine) -> None:
     done = machine.install("--tests")
 
     assert done.returncode == 1
-    assert "missing: git mount tmux" in done.stderr
+    assert "missing: gcc git mount tmux" in done.stderr
     assert "no apt-get" in done.stderr
 
 

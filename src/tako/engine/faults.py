@@ -14,17 +14,20 @@ from tako.errors import StoreDamaged, StoreUnavailable, TakoError
 _FULL_BYTES = 1024 * 1024
 
 
-def explain(error: sqlite3.Error, *, path: Path | None) -> TakoError | None:
+def explain(error: sqlite3.Error | OSError, *, path: Path | None) -> TakoError | None:
     """The error a caller should get for SQLite's, or None when it is not the storage but the statement (a bug of ours).
+    An OSError is of a sync of ours.
 
     StoreUnavailable: nothing was stored, and it may be tried again. StoreDamaged: the file or its disk cannot be
     trusted any more, and whether the transaction was stored is not known: stop, answer nobody.
     """
+    where = str(path) if path else "the store"
+    if isinstance(error, OSError):
+        return _damaged(f"{where}: the disk did not take what was written (fsync failed): {error}.", error)
     code = getattr(error, "sqlite_errorcode", None)
     if code is None:
         return None
     primary = code & 0xFF
-    where = str(path) if path else "the store"
     if primary == sqlite3.SQLITE_FULL:
         return _disk_full(where, error)
     if primary in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):

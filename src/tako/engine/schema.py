@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlite3
 from pathlib import Path
 
-from tako.engine import sql
+from tako.engine import folders, sql
 from tako.errors import StoreDamaged, VersionMismatch
 
 APPLICATION_ID = 0x54414B4F  # "TAKO", in the file's header: what `file` shows, and how a stranger's file is known
@@ -85,7 +85,7 @@ def _copy(connection: sqlite3.Connection, target: Path) -> None:
     partial.unlink(missing_ok=True)
     connection.execute("VACUUM INTO ?", (str(partial),))
     partial.chmod(0o600)
-    partial.replace(target)
+    folders.put(partial, target)
 
 
 def _statements(script: str) -> list[str]:

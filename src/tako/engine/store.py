@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from tako.engine import faults, options, schema, sql
+from tako.engine import faults, folders, options, schema, sql
 from tako.engine.events import Event, Ready
 from tako.engine.options import Options
 from tako.engine.pauses import Pauses
@@ -111,7 +111,9 @@ class Store(Reader):
             store._configure()
             schema.migrate(connection, path=path)
             store._load()
-        except sqlite3.Error as error:
+            # SQLite syncs the folder too, but goes on when that fails: a power cut could then take the log away.
+            folders.sync(path.parent)
+        except (sqlite3.Error, OSError) as error:
             known = faults.explain(error, path=path)
             connection.close()
             if known is None:

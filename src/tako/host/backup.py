@@ -9,6 +9,7 @@ import sqlite3
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tako.engine import folders
 from tako.engine.store import Reader
 from tako.errors import TakoError
 
@@ -47,10 +48,11 @@ def copy_store(reader: Reader, path: Path) -> None:
         reader.connection.backup(copy)
     copy.close()
     with_mode.chmod(0o600)
-    with_mode.replace(path)
+    folders.put(with_mode, path)
 
 
 def _copy_data(data: Path, folder: Path) -> int:
     if data.is_dir():
         shutil.copytree(data, folder / "data", symlinks=True)
+    folders.sync_all(folder)
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())

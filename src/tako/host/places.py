@@ -8,6 +8,7 @@ import stat
 from dataclasses import dataclass
 from pathlib import Path
 
+from tako.engine import folders
 from tako.errors import TakoError
 
 # A socket's path may have 103 bytes where it may have least; ours add up to 45 to the runtime folder's.
@@ -79,9 +80,12 @@ def make(places: Places) -> None:
     Raises:
         TakoError: the folder cannot be written, or is open to others and not ours.
     """
+    is_new = not places.state.exists()
     try:
         for folder in (places.state, places.logs, places.spool, places.data):
             folder.mkdir(mode=0o700, exist_ok=True)
+        if is_new:  # else a power cut could take it away again, with all that had been acknowledged by then
+            folders.sync(places.state.parent)
         ignore = places.state / ".gitignore"
         if not ignore.exists():
             ignore.write_text("*\n")

@@ -6,6 +6,7 @@ import os
 import sqlite3
 from pathlib import Path
 
+from tako.engine import folders
 from tako.engine.store import Store
 from tako.errors import StoreDamaged, StoreUnavailable
 
@@ -55,7 +56,7 @@ def rescue(store: Store, path: Path) -> StoreDamaged:
             store.connection.backup(copy)
         copy.close()
         part.chmod(0o600)
-        part.replace(path)
+        folders.put(part, path)
     except (OSError, sqlite3.Error) as error:
         return StoreDamaged(f"{path} was deleted while the engine ran, and could not be written back: {error}")
     finally:

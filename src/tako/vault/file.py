@@ -151,6 +151,16 @@ def _write(path: Path, secrets: Mapping[str, str]) -> None:
             file.flush()
             os.fsync(file.fileno())
         Path(temporary).replace(path)
+        _sync_names(path.parent)
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise
+
+
+def _sync_names(folder: Path) -> None:
+    """A power cut would otherwise bring back the file that was replaced."""
+    fd = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
