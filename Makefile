@@ -1,5 +1,5 @@
 # Two commands to know: `make demo` shows it, `make test` proves it. Both install what they need into .venv first.
-.PHONY: help demo test quick bench check install clean
+.PHONY: help demo test quick bench check site install clean
 
 help:
 	@echo "make demo    run the sign-up app with its workflows, and what to try with it"
@@ -7,6 +7,7 @@ help:
 	@echo "make quick   the tests of the rooms only, in under a minute"
 	@echo "make bench   enqueue, drain, latency and cold start on this machine"
 	@echo "make check   lint and types"
+	@echo "make site    the docs as a site, in build/site"
 	@echo "make install install into .venv, and the Debian packages that the tests need"
 	@echo "make clean   remove .venv, caches and the example's data"
 
@@ -25,6 +26,9 @@ bench: install
 
 check: install
 	@scripts/check
+
+site: install
+	@.venv/bin/zensical build --strict --clean
 
 install:
 	@scripts/install --tests
