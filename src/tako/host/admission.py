@@ -13,6 +13,7 @@ from typing import Any, Protocol, cast
 
 from tako.clock import Clock
 from tako.errors import EnqueueError, InvalidRequest, PayloadError
+from tako.host import fields
 from tako.host.registry import Registry, check_payload
 from tako.protocol import templates
 from tako.protocol.messages import Enqueued, NewRun
@@ -173,35 +174,51 @@ def check_new_runs(value: object) -> list[NewRun]:
     for new in value:
         if not isinstance(new, dict):
             raise InvalidRequest("invalid request: `runs` holds objects")
-        for name, (kinds, required) in _FIELDS.items():
+        for name in ("id", "workflow", "payload_json"):
             if name not in new:
-                if required:
-                    raise InvalidRequest(f"invalid request: a run without `{name}`")
-            elif not isinstance(new[name], kinds) or (isinstance(new[name], bool) and bool not in kinds):
-                raise InvalidRequest(f"invalid request: `{name}` of a run has the wrong type")
-        if len(new["payload_json"]) > MAX_PAYLOAD_BYTES:
-            raise payload_too_large(new["workflow"], len(new["payload_json"]))
+                raise InvalidRequest(f"invalid request: a run without `{name}`")
+        for name, found in new.items():
+            _check_field(new, name, found)
     return value
 
 
-_FIELDS: dict[str, tuple[tuple[type, ...], bool]] = {
-    "id": ((str,), True),
-    "workflow": ((str,), True),
-    "payload_json": ((str,), True),
-    "signature": ((str,), False),
-    "run_at_ms": ((int,), False),
-    "delay_ms": ((int,), False),
-    "key": ((str,), False),
-    "concurrency_key": ((str,), False),
-    "rate_key": ((str,), False),
-    "parent_id": ((str,), False),
-    "on_duplicate": ((str,), False),
-    "priority": ((int,), False),
-    "retries": ((int,), False),
-    "expires_at_ms": ((int,), False),
-    "if_unhealthy": ((str,), False),
-    "confirm": ((bool,), False),
+def _check_field(new: dict[str, Any], name: str, found: object) -> None:
+    kind = _KINDS.get(name)
+    if kind is None:
+        return  # of a newer SDK
+    if type(found) is not kind:
+        raise InvalidRequest(f"invalid request: `{name}` of a run has the wrong type")
+    if name == "payload_json":
+        new[name] = fields.escaped(new[name])
+        if len(new[name]) > MAX_PAYLOAD_BYTES:
+            raise payload_too_large(str(new["workflow"])[:100], len(new[name]))
+    elif kind is str:
+        fields.check_name(name, new[name])
+        if name in _CHOICES and found not in _CHOICES[name]:
+            raise InvalidRequest(f"invalid request: `{name}` is {' or '.join(_CHOICES[name])}")
+    elif kind is int and not -fields.MAX_INTEGER <= new[name] <= fields.MAX_INTEGER:
+        raise InvalidRequest(f"invalid request: `{name}` of a run is more than 2^53")
+
+
+_KINDS: dict[str, type] = {
+    "id": str,
+    "workflow": str,
+    "payload_json": str,
+    "signature": str,
+    "run_at_ms": int,
+    "delay_ms": int,
+    "key": str,
+    "concurrency_key": str,
+    "rate_key": str,
+    "parent_id": str,
+    "on_duplicate": str,
+    "priority": int,
+    "retries": int,
+    "expires_at_ms": int,
+    "if_unhealthy": str,
+    "confirm": bool,
 }
+_CHOICES = {"on_duplicate": ("return", "raise"), "if_unhealthy": ("raise", "hold")}
 
 
 def payload_too_large(workflow: str, size: int) -> PayloadError:

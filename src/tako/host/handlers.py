@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Awaitable, Callable, Collection
 from typing import TYPE_CHECKING, Any
 
 from tako.engine import inspect, runs, waiters
-from tako.errors import EnqueueError, RunFinished, RunNotFound, TakoError
+from tako.errors import EnqueueError, InvalidRequest, RunFinished, RunNotFound, TakoError
 from tako.host import backup, pausing, scheduling, status, v0, workers
 from tako.host.admission import check_new_runs
 from tako.host.fields import body, flag, integer, optional_integer, optional_text, text, texts
@@ -123,7 +124,7 @@ class Commands:
 
     async def list_runs(self, connection: Connection, message: Message) -> Any:
         """A page of runs, newest first."""
-        limit = min(optional_integer(message, "limit") or LIST_LIMIT, LIST_LIMIT_MAX)
+        limit = max(1, min(optional_integer(message, "limit") or LIST_LIMIT, LIST_LIMIT_MAX))
         page = await self._host.writer.read(
             inspect.list_runs,
             workflows=self._names(optional_text(message, "workflow"), optional_text(message, "group")),
@@ -134,7 +135,7 @@ class Commands:
             parent_id=optional_text(message, "parent_id"),
             blocked=self._host.view.blocked_workflows(),
             limit=limit,
-            after=optional_text(message, "after"),
+            after=_after(message),
         )
         return {"runs": [self._host.view.shown(info) for info in page.runs], "next": page.next}
 
@@ -258,6 +259,13 @@ class Commands:
     async def backup(self, connection: Connection, message: Message) -> Any:
         """A consistent copy of the store, made while it is in use."""
         return await backup.backup(self._host, text(message, "path"))
+
+
+def _after(message: Message) -> str | None:
+    after = optional_text(message, "after")
+    if after is not None and not re.fullmatch(r"[0-9]{1,18}", after):
+        raise InvalidRequest("invalid request: `after` is the `next` of the page before")
+    return after
 
 
 async def one_or_each(message: Message, act: Callable[[str], Awaitable[RunInfo]]) -> Any:

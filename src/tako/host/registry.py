@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tako.errors import InvalidRequest, PayloadError, UnknownSignal, UnknownWorkflow
+from tako.host import fields
 from tako.protocol.messages import Registry as GroupRegistry
 from tako.protocol.messages import WorkflowInfo
 
@@ -174,13 +175,51 @@ def check_registry(value: Mapping[str, Any], *, group: str) -> GroupRegistry:
     for info in workflows:
         if not isinstance(info, dict) or not isinstance(info.get("name"), str):
             raise InvalidRequest("invalid request: a workflow of `registry` without a name")
-        for name, kind in (("aliases", list), ("parameters", list), ("retries", int), ("signature", str)):
-            if not isinstance(info.get(name), kind):
-                raise InvalidRequest(f"invalid request: `{name}` of workflow {info['name']!r} in `registry`")
+        _check_workflow(info)
         for name in ("max_pending", "on_dead"):
             info.setdefault(name, None)
     files = value.get("files")
     return {"group": group, "workflows": workflows, "files": files if isinstance(files, list) else []}
+
+
+def _check_workflow(info: dict[str, Any]) -> None:
+    fields.check_name("name", info["name"])
+    for name, kinds in _FIELDS_OF_A_WORKFLOW.items():
+        if not isinstance(info.get(name), kinds):
+            raise _not_told(info, name)
+    for name, within in _FIELDS_WITHIN.items():
+        for item in info.get(name) or ():
+            fits = isinstance(item, dict) and all(isinstance(item.get(key), kinds) for key, kinds in within.items())
+            if not fits:
+                raise _not_told(info, name)
+    if not all(isinstance(alias, str) for alias in info["aliases"]):
+        raise _not_told(info, "aliases")
+
+
+def _not_told(info: Mapping[str, Any], name: str) -> InvalidRequest:
+    return InvalidRequest(f"invalid request: `{name}` of workflow {_shown(info['name'])} in `registry`")
+
+
+_Kinds = tuple[type, ...]
+_FIELDS_OF_A_WORKFLOW: dict[str, _Kinds] = {
+    "aliases": (list,),
+    "parameters": (list,),
+    "retries": (int,),
+    "signature": (str,),
+    "key": (str, type(None)),
+    "max_pending": (int, type(None)),
+    "on_dead": (str, type(None)),
+    "if_unhealthy": (str, type(None)),
+    "schedules": (list, type(None)),
+    "signals": (list, type(None)),
+    "options": (dict, type(None)),
+}
+_FIELDS_WITHIN: dict[str, dict[str, _Kinds]] = {
+    "parameters": {"name": (str,), "type": (str,), "required": (int,)},
+    "schedules": {"kind": (str,), "expression": (str, type(None)), "interval_ms": (int, type(None)),
+                  "tz": (str, type(None))},
+    "signals": {"name": (str,)},
+}  # fmt: skip
 
 
 def _check_plain_type(workflow: str, name: str, declared: str, value: object) -> None:

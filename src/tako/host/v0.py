@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from tako.engine import steps, waiters
 from tako.engine.store import Store
 from tako.errors import InvalidRequest, LeaseLost, TakoError
-from tako.host import timetable
+from tako.host import fields, timetable
 from tako.host.fields import flag, integer, json_text, optional_integer, optional_text, text, texts
 from tako.protocol import ids
 from tako.protocol.messages import ClaimedRun, NewRun
@@ -68,13 +68,11 @@ def _prefixed(
 
 
 async def _enqueue(host: AppHost, message: Message) -> dict[str, Any]:
-    options = message.get("opts") or {}
-    if not isinstance(options, dict):
-        raise InvalidRequest("invalid request: `opts` is an object")
+    options = fields.table(message, "opts")
     new: NewRun = {
         "id": ids.uuid7(),
         "workflow": text(message, "name"),
-        "payload_json": json.dumps(message.get("payload"), ensure_ascii=False, separators=(",", ":")),
+        "payload_json": json_text(message, "payload"),
     }
     if (run_at_ms := optional_integer(options, "run_at_ms")) is not None:
         new["run_at_ms"] = run_at_ms
@@ -87,10 +85,9 @@ async def _enqueue(host: AppHost, message: Message) -> dict[str, Any]:
 
 
 async def _register_schedules(host: AppHost, message: Message) -> dict[str, int]:
-    entries = message.get("schedules")
-    if not isinstance(entries, list):
+    if not isinstance(message.get("schedules"), list):
         raise InvalidRequest("invalid request: `schedules` is a list")
-    wanted = [(text(entry, "name"), text(entry, "cron")) for entry in entries]
+    wanted = [(text(entry, "name"), text(entry, "cron")) for entry in fields.tables(message, "schedules")]
     count = await host.writer.do(timetable.replace_v0, wanted, now_ms=host.clock.now_ms())
     host.ticker.look()
     return {"count": count}
@@ -147,13 +144,13 @@ async def _finish(host: AppHost, connection: Connection, message: Message, *, ou
         worker_id=worker_of(connection),
         epoch=None,
         outcome=outcome,
-        reason=optional_text(message, "reason") or ("cancelled by its worker" if outcome == "stopped" else None),
+        reason=fields.words(message, "reason") or ("cancelled by its worker" if outcome == "stopped" else None),
     )
     return {}
 
 
 async def _fail(host: AppHost, connection: Connection, message: Message) -> dict[str, Any]:
-    error = {"type": "Error", "message": text(message, "error"), "traceback": ""}
+    error = {"type": "Error", "message": fields.words(message, "error"), "traceback": ""}
     final = flag(message, "finalize")
     await host.holding.finish(
         run_id=text(message, "id"),

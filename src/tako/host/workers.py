@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 from tako.engine import steps, waiters
 from tako.errors import InvalidRequest, LeaseLost, VersionMismatch
 from tako.host import v0
-from tako.host.fields import body, integer, optional_integer, optional_text, text
+from tako.host.fields import body, escaped, integer, number, optional_integer, optional_text, table, tables, text, words
 from tako.protocol import PROTOCOL_VERSION
+from tako.protocol.messages import RemoteError, RetryPolicy
 from tako.rpc.server import Connection, Handler, Message
 
 if TYPE_CHECKING:
@@ -120,11 +121,11 @@ class WorkerCommands:
             worker_id=own_id(connection, message),
             epoch=integer(message, "epoch"),
             outcome=outcome,
-            result_json=message.get("result_json"),
-            error=message.get("error"),
-            reason=message.get("reason"),
-            retry=message.get("retry"),
-            warnings=message.get("warnings") or (),
+            result_json=None if message.get("result_json") is None else body(message, "result_json"),
+            error=_error(message),
+            reason=words(message, "reason") or None,
+            retry=_retry(message),
+            warnings=_warnings(message),
         )
 
     def heartbeat(self, connection: Connection, message: Message) -> Any:
@@ -167,7 +168,33 @@ def own_id(connection: Connection, message: Message) -> str:
 
 
 def _pairs(message: Message, name: str) -> list[tuple[str, int]]:
-    entries = message.get(name, [])
-    if not isinstance(entries, list):
-        raise InvalidRequest(f"invalid request: `{name}` is a list")
-    return [(text(entry, "id"), integer(entry, "epoch")) for entry in entries]
+    return [(text(entry, "id"), integer(entry, "epoch")) for entry in tables(message, name)]
+
+
+def _error(message: Message) -> RemoteError | None:
+    if not (error := table(message, "error")):
+        return None
+    return {
+        "type": words(error, "type") or "Error",
+        "message": words(error, "message"),
+        "traceback": words(error, "traceback"),
+    }
+
+
+def _retry(message: Message) -> RetryPolicy | None:
+    if not (policy := table(message, "retry")):
+        return None
+    return {
+        "first_ms": integer(policy, "first_ms"),
+        "factor": number(policy, "factor"),
+        "max_ms": integer(policy, "max_ms"),
+        "jitter": number(policy, "jitter"),
+        "retries": integer(policy, "retries"),
+    }
+
+
+def _warnings(message: Message) -> list[str]:
+    found = message.get("warnings") or []
+    if not isinstance(found, list) or not all(isinstance(warning, str) for warning in found):
+        raise InvalidRequest("invalid request: `warnings` is a list of texts")
+    return [escaped(warning) for warning in found]

@@ -86,8 +86,11 @@ class Framer:
 
 
 def encode(message: "Message") -> bytes:
-    """One line, newline included. Raises ValueError for NaN and Infinity, TypeError for what is not JSON."""
-    return json_text.encode(message).encode("utf-8", "surrogatepass") + b"\n"
+    """One line, newline included. Raises ValueError for NaN and Infinity, TypeError for what is not JSON.
+
+    Half of a surrogate pair, which UTF-8 cannot say, goes out as the escape that JSON has for it.
+    """
+    return json_text.encode(message).encode("utf-8", "backslashreplace") + b"\n"
 
 
 def decode(line: bytes) -> "Message":

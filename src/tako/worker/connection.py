@@ -344,7 +344,7 @@ class Connection:
 def frame_of(number: int, body: Message | str) -> bytes:
     """The line of a request. Raises TooLarge when the engine would not read it."""
     if type(body) is str:
-        frame = f'{{"request":{number},{body}}}\n'.encode("utf-8", "surrogatepass")
+        frame = f'{{"request":{number},{body}}}\n'.encode("utf-8", "backslashreplace")
     else:
         frame = framing.encode({"request": number, **body})  # type: ignore[dict-item]
     if len(frame) > framing.MAX_FRAME_BYTES:

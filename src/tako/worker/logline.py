@@ -18,7 +18,7 @@ def write(level: str, message: str, **fields: object) -> None:
         shown = {name: value if type(value) in _PLAIN else str(value) for name, value in line.items()}
         text = json_text.encode(shown)
     # One write, so that the lines of several threads, and what the user prints, do not run into each other.
-    data = redaction.clean(text).encode("utf-8", "surrogateescape") + b"\n"
+    data = redaction.clean(text).encode("utf-8", "backslashreplace") + b"\n"
     try:  # noqa: SIM105 - contextlib is not loaded in a cold process
         os.write(2, data)
     except OSError:
