@@ -47,6 +47,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     },
     # Calls the engine from outside, as an app does.
     "bench": {"sdk"},
+    "server": set(),
     # The laptop's side of a server: it speaks the management protocol, and knows nothing of what the daemon does.
     "deploy": {"config", "protocol", "rpc", "vault"},
     "cli": {"bench", "dev", "deploy", "host", "vault", "config", "logs", "rpc", "protocol", "alerts", "clock"},
