@@ -1047,6 +1047,33 @@ def test_row_23_the_runs_of_a_recorded_worker_that_is_dead_come_back_counted_onl
     assert group.health is Health.UNPROVEN
 
 
+def test_row_23_the_end_of_a_worker_that_the_engine_before_had_asked_to_end_is_not_counted(group: Group) -> None:
+    group.do(events.Recorded("w1", alive=False, same_boot=True, claimed=True, why=Why.SHUTDOWN))
+
+    assert group.of(Reclaim) == [Reclaim("w1", counted=False, death=None)]
+
+
+def test_row_24_a_worker_that_drains_is_adopted_draining_and_its_time_begins_anew(group: Group) -> None:
+    group.do(events.Recorded("w1", alive=True, same_boot=True, ready=True, claimed=True, why=Why.DEPLOY))
+
+    assert group.phases == ["draining"]
+    assert group.health is Health.UNPROVEN, "what drains proves nothing about the code"
+    group.advance(29)
+    assert group.of(Kill) == []
+    group.advance(2)
+    assert group.of(Kill) == [Kill("w1", "SIGKILL")]
+    group.do(events.Exited("w1", Exit(None, None, 9)))
+    assert group.of(Reclaim) == [Reclaim("w1", counted=False, death=None)]
+
+
+def test_a_worker_that_is_asked_to_end_is_recorded_as_one(group: Group) -> None:
+    slot = group.active()
+
+    group.do(events.Shutdown(timeout_s=30))
+
+    assert events.SaveWorker(slot.id) in group.effects
+
+
 @pytest.mark.parametrize(
     ("ready", "claimed", "health", "phase"),
     [

@@ -467,6 +467,28 @@ def test_the_runs_of_a_recorded_worker_that_is_gone_come_back_counted(tmp_path: 
     in_a_room(tmp_path, work)
 
 
+def test_the_record_of_a_draining_worker_says_so_and_its_end_is_not_counted_by_the_next_engine(tmp_path: Path) -> None:
+    async def work(room: Room) -> None:
+        room.house.script = "import signal, time\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\ntime.sleep(60)"
+        worker_id = await room.active()
+        pid = room.pid(worker_id)
+        room.pool.pause()
+        record = room.house.workers[worker_id]
+        room.pool.detach()
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+
+        room.pool = room.new_pool()
+        room.pool.adopt([record])
+
+        await until(lambda: room.house.reclaimed)
+        assert room.house.reclaimed == [(worker_id, False, None)]
+        for left in tmp_path.glob("*.spool*"):
+            left.unlink()
+
+    in_a_room(tmp_path, work)
+
+
 def test_after_a_reboot_no_recorded_worker_is_alive_and_nothing_is_counted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

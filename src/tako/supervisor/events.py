@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 
 from tako.supervisor.exits import Exit
+from tako.supervisor.states import Why
 
 # --- events ---------------------------------------------------------------------------------------------------------
 
@@ -107,7 +108,10 @@ class Reconnected(OfWorker):
 
 @dataclass(frozen=True, slots=True)
 class Recorded(OfWorker):
-    """A worker that an earlier engine had recorded; `same_boot` of the machine, and `alive` or not."""
+    """A worker that an earlier engine had recorded; `same_boot` of the machine, and `alive` or not.
+
+    `why` that engine had asked it to end, if it had.
+    """
 
     alive: bool
     same_boot: bool
@@ -115,6 +119,7 @@ class Recorded(OfWorker):
     claimed: bool = False
     solo: bool = False
     v0: bool = False
+    why: Why | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -255,14 +255,24 @@ def row_22_back(turn: Turn, event: events.OfWorker) -> None:
 
 
 def row_23(turn: Turn, event: events.Recorded) -> None:
-    """Daemon start; the recorded worker is dead: its runs back at once, counted only on the same boot."""
-    death = "ended while the engine was down" if event.same_boot else None
-    turn.emit(events.Reclaim(event.worker_id, counted=event.same_boot, death=death))
+    """Daemon start; the recorded worker is dead: its runs back at once, counted only on the same boot.
+
+    Uncounted as well, if the engine before had asked it to end (L4).
+    """
+    counted = event.same_boot and event.why is None
+    death = "ended while the engine was down" if counted else None
+    turn.emit(events.Reclaim(event.worker_id, counted=counted, death=death))
     turn.emit(events.ForgetWorker(event.worker_id))
 
 
 def row_24(turn: Turn, event: events.Recorded) -> None:
-    """Daemon start; the recorded worker is alive: adopt it; HEALTHY if it had claimed. Row 22 gives it 15 s to call."""
+    """Daemon start; the recorded worker is alive: adopt it; HEALTHY if it had claimed. Row 22 gives it 15 s to call.
+
+    One that drains goes on with that, and its time for it begins anew; it proves nothing about the code.
+    """
+    if event.why is not None:
+        _adopt_draining(turn, event, event.why)
+        return
     phase = Phase.ACTIVE if event.claimed else Phase.READY if event.ready else Phase.BOOTING
     boot_by = turn.now.mono + turn.config.boot_timeout_s if phase is Phase.BOOTING else None
     slot = Slot(
@@ -281,6 +291,13 @@ def row_24(turn: Turn, event: events.Recorded) -> None:
     if event.claimed:
         turn.change(health=Health.HEALTHY, until=None)
         turn.accept_held()
+
+
+def _adopt_draining(turn: Turn, event: events.Recorded, why: Why) -> None:
+    now = turn.now.mono
+    slot = Slot(id=event.worker_id, phase=Phase.DRAINING, why=why, asked_at=now, spawned_at=now, claimed=event.claimed,
+                solo=event.solo, v0=event.v0, kill_by=now + turn.config.drain_timeout_s)  # fmt: skip
+    turn.change(slots=(*turn.state.slots, slot))
 
 
 def row_25(turn: Turn, event: events.Shutdown) -> None:

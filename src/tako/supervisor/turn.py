@@ -95,6 +95,7 @@ class Turn:
         kill_by = None if within_s is None else self.now.mono + within_s + min(DRAIN_MARGIN_S, within_s / 10)
         self.put(replace(slot, phase=Phase.DRAINING, why=why, kill_by=kill_by, boot_by=None, reconnect_by=None))
         self.emit(events.StopClaims(slot.id))
+        self.emit(events.SaveWorker(slot.id))
         if signal:
             self.emit(events.Kill(slot.id, "SIGTERM"))
 

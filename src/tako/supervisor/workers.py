@@ -28,7 +28,7 @@ from tako.supervisor.house import House as House  # part of this module's interf
 from tako.supervisor.permits import BootPermits as BootPermits
 from tako.supervisor.permits import Permit
 from tako.supervisor.process import Listener, Process, Processes
-from tako.supervisor.states import GroupConfig, GroupState, Health, Now, Phase, next_due
+from tako.supervisor.states import GroupConfig, GroupState, Health, Now, Phase, Why, next_due
 
 RECLAIM_AGAIN_S = 1.0
 LAST_PATIENCE_S = 5.0  # beyond the drain time, for processes that even SIGKILL does not end at once
@@ -264,6 +264,7 @@ class WorkerPool:
                     claimed=record["claimed"],
                     solo=record["solo"],
                     v0=record["v0"],
+                    why=Why(record["why"]) if record.get("why") else None,
                 )
             )
 
@@ -425,6 +426,7 @@ class WorkerPool:
                 "claimed": slot.claimed,
                 "solo": slot.solo,
                 "v0": slot.v0,
+                "why": slot.why.value if slot.why else None,
                 **place.process.record(),
             }
         )
