@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tako.engine import dispatcher, runs
+from tako.engine import claims, dispatcher, runs
 from tako.engine.dispatcher import Dispatcher
 from tako.engine.events import Event
 from tako.engine.store import Store
@@ -137,5 +137,37 @@ def test_a_store_that_is_locked_for_a_while_stops_nothing_for_good(
             while house.store.counts.get(("w", "ready"), 0) == 0:
                 clock.advance(ms=1)
                 await asyncio.wait([asyncio.ensure_future(asyncio.sleep(0.01))])
+
+    tell(tmp_path, clock, story)
+
+
+def test_an_alarm_that_rings_during_a_round_is_not_lost(
+    tmp_path: Path, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def story(house: House) -> None:
+        has_looked, may_end = asyncio.Event(), asyncio.Event()
+        do = house.writer.do
+
+        async def slow(rule: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+            found = await do(rule, *args, **kwargs)
+            if rule is claims.next_due_ms and not has_looked.is_set():
+                has_looked.set()
+                await may_end.wait()
+            return found
+
+        monkeypatch.setattr(house.writer, "do", slow)
+        house.dispatcher.start()
+        await has_looked.wait()  # it has found that nothing is due, and has not said so yet
+
+        await house.enqueue(delay_ms=1)
+        await asyncio.wait_for(alarm(house), TIMEOUT_S)
+        clock.advance(ms=10)
+        may_end.set()
+
+        assert await house.next() == ("w", "ready")
+
+    async def alarm(house: House) -> None:
+        while house.dispatcher._timer is not None:
+            await asyncio.sleep(0)
 
     tell(tmp_path, clock, story)

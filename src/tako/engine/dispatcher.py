@@ -34,6 +34,7 @@ class Dispatcher:
         self._due_ms: int | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._round: asyncio.Task[None] | None = None
+        self._again = False
         self._running = False
 
     def start(self) -> None:
@@ -69,14 +70,17 @@ class Dispatcher:
                 return found
 
     def _look(self) -> None:
+        """The alarm has rung. During a round it must not be lost: what is due now may not have been when it looked."""
         self._timer = None
-        if self._running and self._round is None:
+        self._due_ms = None
+        if self._round is not None:
+            self._again = True
+        elif self._running:
             self._round = asyncio.get_running_loop().create_task(self._rounds())
 
     async def _rounds(self) -> None:
+        self._again = False
         try:
-            # Forget the old alarm first: a Later that arrives during the round must be able to set a new one.
-            self._due_ms = None
             await self.run_once(self._clock.now_ms())
             next_ms = await self._writer.do(claims.next_due_ms)
         except TakoError as error:
@@ -86,7 +90,9 @@ class Dispatcher:
             self._expect(self._clock.now_ms() + round(_RETRY_S * 1000))
             return
         self._round = None
-        if next_ms is not None:
+        if self._again:
+            self._expect(self._clock.now_ms())
+        elif next_ms is not None:
             self._expect(next_ms)
 
     def _expect(self, due_ms: int) -> None:
