@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from tako.engine import leases as lease_rules
 from tako.engine import runs
 from tako.engine.leases import Leases
-from tako.errors import LeaseLost
+from tako.errors import LeaseLost, StoreUnavailable
 from tako.host.claims import Claims, Want
 from tako.protocol.messages import ClaimedRun
 from tako.rpc.server import Connection
@@ -26,6 +26,7 @@ T = TypeVar("T")
 LEASE_S = 30.0
 HEARTBEAT_S = 10.0
 STALL_S = 1.0  # a timer that comes later than this tells of a stall of our own
+TAKE_BACK_AGAIN_S = 1.0
 CANCEL_PATIENCE_S = 2.0  # how long a cancel waits for the worker to say that the handler has stopped
 
 
@@ -237,8 +238,20 @@ class Holding:
                 self.leases.drop_worker(worker_id)
                 pool.lease_expired(worker_id)
             else:
-                self._host.in_background(self.reclaim(worker_id, counted=True, death="it stopped answering"))
+                # Its exit was seen, and whoever saw it takes its runs back as soon as the store lets him; that this
+                # happens too is for the case that nobody does. The lease ends now: else it would be judged for ever.
+                self.leases.drop_worker(worker_id)
+                self._host.in_background(self._take_back(worker_id))
         self._arm()
+
+    async def _take_back(self, worker_id: str) -> None:
+        while True:
+            try:
+                await self.reclaim(worker_id, counted=False, death=None)
+            except StoreUnavailable:
+                await asyncio.sleep(TAKE_BACK_AGAIN_S)
+            else:
+                return
 
 
 def _answered(value: T) -> asyncio.Future[T]:
