@@ -18,7 +18,7 @@ import pytest
 
 from tako.errors import EnqueueUnknown, StoreUnavailable, TakoError, Unauthorized
 from tako.rpc.client import Client
-from tako.rpc.server import Handler
+from tako.rpc.connection import Handler
 from tests.rpc.conftest import new_run
 from tests.support.rpc import WAIT_S, Caller, Connection, Message, RealEngine, ScriptedEngine, line
 

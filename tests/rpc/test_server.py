@@ -17,9 +17,10 @@ import pytest
 
 from tako.errors import TakoError, Unauthorized
 from tako.protocol.framing import MAX_FRAME_BYTES
-from tako.rpc import server as server_module
+from tako.rpc import connection as connection_module
 from tako.rpc.auth import Peer, Principal, Role
-from tako.rpc.server import Connection, Message, Server
+from tako.rpc.connection import Connection, Message
+from tako.rpc.server import Server
 
 
 class Running:
@@ -272,14 +273,14 @@ def test_one_process_has_at_most_64_connections(running: Running) -> None:
 
 
 def test_half_a_line_is_cut_after_the_patience(running: Running, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(server_module, "PATIENCE_S", 0.05)
+    monkeypatch.setattr(connection_module, "PATIENCE_S", 0.05)
     with Client(running.path) as client:
         client.raw(b'{"app":"shop"')
         assert client.read() is None
 
 
 def test_a_client_that_never_reads_is_cut(running: Running, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(server_module, "PATIENCE_S", 0.05)
+    monkeypatch.setattr(connection_module, "PATIENCE_S", 0.05)
     client = Client(running.path)
     try:
         for number in range(4):

@@ -13,7 +13,8 @@ from typing import Any, Self
 
 from tako.errors import InvalidRequest
 from tako.rpc.auth import Peer, Principal, Role
-from tako.rpc.server import Connection, Server
+from tako.rpc.connection import Connection
+from tako.rpc.server import Server
 
 Message = dict[str, Any]
 DEADLINE_S = 10

@@ -14,7 +14,8 @@ from typing import Any, cast
 
 from tako.errors import Unauthorized
 from tako.rpc.auth import Peer, Principal, Role
-from tako.rpc.server import Connection, Handler, Server
+from tako.rpc.connection import Connection, Handler
+from tako.rpc.server import Server
 
 WAIT_S = 10.0
 

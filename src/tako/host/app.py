@@ -46,7 +46,8 @@ from tako.logs.redact import redactor
 from tako.protocol import PROTOCOL_VERSION
 from tako.protocol.messages import Enqueued, NewRun
 from tako.rpc.auth import Peer, Principal, Role
-from tako.rpc.server import Connection, Message, Server
+from tako.rpc.connection import Connection, Message
+from tako.rpc.server import Server
 from tako.supervisor.process import Process, Processes
 from tako.supervisor.spawn import SpawnRequest
 
@@ -447,12 +448,11 @@ class AppHost:
     def _authenticate(self, message: Message, peer: Peer) -> Principal:
         app = message.get("app")
         if app != self.config.name:
-            shown = app[:100] if isinstance(app, str) else app
-            raise Unauthorized(f"unknown app: {shown}")
+            raise Unauthorized(f"unknown app: {_short(app)}")
         if message.get("protocol", PROTOCOL_VERSION) != PROTOCOL_VERSION:
             raise VersionMismatch(
-                f"this engine speaks protocol {PROTOCOL_VERSION}, the caller (tako {message.get('sdk')}) speaks "
-                f"{message['protocol']}",
+                f"this engine speaks protocol {PROTOCOL_VERSION}, the caller (tako {_short(message.get('sdk'))}) "
+                f"speaks {_short(message['protocol'])}",
                 cure="Install the same version of tako-py for the app and for the engine, and start both again.",
             )
         if message.get("token"):
@@ -464,3 +464,8 @@ class AppHost:
     def _on_close(self, connection: Connection) -> None:
         self.streams.closed(connection)
         self.groups.connection_closed(connection)
+
+
+def _short(value: object) -> str:
+    """Something that a caller sent, as it may stand in an answer."""
+    return str(value)[:100]

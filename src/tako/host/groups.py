@@ -20,7 +20,7 @@ from tako.host.launch import Launch
 from tako.host.registry import check_registry
 from tako.protocol.messages import HelloData
 from tako.protocol.messages import Registry as GroupRegistry
-from tako.rpc.server import Connection
+from tako.rpc.connection import Connection
 from tako.supervisor.spawn import SpawnRequest
 from tako.supervisor.states import GroupConfig
 from tako.supervisor.workers import BootPermits, WorkerPool

@@ -13,7 +13,7 @@ from tako.host import backup, pausing, scheduling, status, v0, workers
 from tako.host.admission import check_new_runs
 from tako.host.fields import body, flag, integer, optional_integer, optional_text, text, texts
 from tako.protocol.messages import NewRun, RunInfo
-from tako.rpc.server import Connection, Handler, Message
+from tako.rpc.connection import Connection, Handler, Message
 
 if TYPE_CHECKING:
     from tako.host.app import AppHost
@@ -111,7 +111,8 @@ class Commands:
     async def get_run(self, connection: Connection, message: Message) -> Any:
         """One run by id."""
         wanted = texts(message, "with") if "with" in message else []
-        return await self._host.view.run(text(message, "id"), wanted)
+        async with connection.turn():
+            return await self._host.view.run(text(message, "id"), wanted)
 
     async def find_run(self, connection: Connection, message: Message) -> Any:
         """The newest run of a workflow that has this key."""
@@ -125,18 +126,19 @@ class Commands:
     async def list_runs(self, connection: Connection, message: Message) -> Any:
         """A page of runs, newest first."""
         limit = max(1, min(optional_integer(message, "limit") or LIST_LIMIT, LIST_LIMIT_MAX))
-        page = await self._host.writer.read(
-            inspect.list_runs,
-            workflows=self._names(optional_text(message, "workflow"), optional_text(message, "group")),
-            status=optional_text(message, "status"),
-            key=optional_text(message, "key"),
-            since_ms=optional_integer(message, "since_ms"),
-            until_ms=optional_integer(message, "until_ms"),
-            parent_id=optional_text(message, "parent_id"),
-            blocked=self._host.view.blocked_workflows(),
-            limit=limit,
-            after=_after(message),
-        )
+        async with connection.turn():
+            page = await self._host.writer.read(
+                inspect.list_runs,
+                workflows=self._names(optional_text(message, "workflow"), optional_text(message, "group")),
+                status=optional_text(message, "status"),
+                key=optional_text(message, "key"),
+                since_ms=optional_integer(message, "since_ms"),
+                until_ms=optional_integer(message, "until_ms"),
+                parent_id=optional_text(message, "parent_id"),
+                blocked=self._host.view.blocked_workflows(),
+                limit=limit,
+                after=_after(message),
+            )
         return {"runs": [self._host.view.shown(info) for info in page.runs], "next": page.next}
 
     def _names(self, workflow: str | None, group: str | None) -> Collection[str] | None:
@@ -156,10 +158,12 @@ class Commands:
         timeout_s = max(0, integer(message, "timeout_ms")) / 1000
         ended = host.ended_watch.expect(run_id)
         try:
-            info = await host.view.run(run_id, ["result"])
+            async with connection.turn():
+                info = await host.view.run(run_id, ["result"])
             if info["ended_ms"] is None:
                 await asyncio.wait([ended], timeout=timeout_s)
-                info = await host.view.run(run_id, ["result"])
+                async with connection.turn():
+                    info = await host.view.run(run_id, ["result"])
             return info
         finally:
             host.ended_watch.forget(run_id, ended)
@@ -244,7 +248,8 @@ class Commands:
 
     async def logs(self, connection: Connection, message: Message) -> Any:
         """Lines that were logged already."""
-        return {"lines": self._host.view.recent_logs(message)}
+        async with connection.turn():
+            return {"lines": self._host.view.recent_logs(message)}
 
     def reload(self, connection: Connection, message: Message) -> Any:
         """Look at code, settings and secrets now; what has changed takes effect."""

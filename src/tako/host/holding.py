@@ -16,7 +16,7 @@ from tako.engine.leases import Leases
 from tako.errors import LeaseLost, StoreUnavailable
 from tako.host.claims import Claims, Want
 from tako.protocol.messages import ClaimedRun
-from tako.rpc.server import Connection
+from tako.rpc.connection import Connection
 
 if TYPE_CHECKING:
     from tako.host.app import AppHost

@@ -14,7 +14,7 @@ from tako.engine.pauses import GROUP, KEY, WORKFLOW, Target
 from tako.errors import InvalidRequest, TakoError
 from tako.host.fields import optional_text
 from tako.protocol.messages import PauseInfo
-from tako.rpc.server import Connection, Handler, Message
+from tako.rpc.connection import Connection, Handler, Message
 
 if TYPE_CHECKING:
     from tako.host.app import AppHost

@@ -10,7 +10,7 @@ from tako.errors import RunNotFound
 from tako.host.fields import optional_integer, text
 from tako.protocol import ids
 from tako.protocol.messages import NewRun
-from tako.rpc.server import Connection, Handler, Message
+from tako.rpc.connection import Connection, Handler, Message
 
 if TYPE_CHECKING:
     from tako.host.app import AppHost

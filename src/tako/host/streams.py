@@ -11,7 +11,7 @@ from tako.host.fields import optional_integer, optional_text, texts
 from tako.logs.filters import Filter
 from tako.logs.hub import Hub
 from tako.protocol.messages import GroupHealth
-from tako.rpc.server import Connection, Message
+from tako.rpc.connection import Connection, Message
 
 TOPICS = frozenset({"logs", "runs", "health"})
 

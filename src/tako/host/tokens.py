@@ -39,7 +39,8 @@ class Tokens:
         Raises:
             Unauthorized: nobody's of this app.
         """
-        found = self._principals.get(token_hash(token)) if isinstance(token, str) else None
+        is_one = isinstance(token, str) and token.isascii()
+        found = self._principals.get(token_hash(str(token))) if is_one else None
         if found is None:
             raise Unauthorized(f"this token belongs to no process of {self._app}")
         return found

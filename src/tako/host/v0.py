@@ -17,7 +17,7 @@ from tako.host import fields, timetable
 from tako.host.fields import flag, integer, json_text, optional_integer, optional_text, text, texts
 from tako.protocol import ids
 from tako.protocol.messages import ClaimedRun, NewRun
-from tako.rpc.server import Connection, Handler, Message
+from tako.rpc.connection import Connection, Handler, Message
 
 if TYPE_CHECKING:
     from tako.host.app import AppHost

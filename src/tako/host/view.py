@@ -13,7 +13,7 @@ from tako.host import pausing
 from tako.host.fields import flag, optional_integer, optional_text
 from tako.host.streams import filter_of
 from tako.protocol.messages import LogLine, RunInfo
-from tako.rpc.server import Message
+from tako.rpc.connection import Message
 
 if TYPE_CHECKING:
     from tako.host.app import AppHost

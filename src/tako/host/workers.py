@@ -10,7 +10,7 @@ from tako.host import v0
 from tako.host.fields import body, escaped, integer, number, optional_integer, optional_text, table, tables, text, words
 from tako.protocol import PROTOCOL_VERSION
 from tako.protocol.messages import RemoteError, RetryPolicy
-from tako.rpc.server import Connection, Handler, Message
+from tako.rpc.connection import Connection, Handler, Message
 
 if TYPE_CHECKING:
     from tako.host.app import AppHost
@@ -68,13 +68,14 @@ class WorkerCommands:
 
     async def load_steps(self, connection: Connection, message: Message) -> Any:
         """A further page of saved steps."""
-        page, after = await self._host.writer.read(
-            steps.load,
-            run_id=text(message, "id"),
-            worker_id=own_id(connection, message),
-            epoch=integer(message, "epoch"),
-            after=text(message, "after"),
-        )
+        async with connection.turn():
+            page, after = await self._host.writer.read(
+                steps.load,
+                run_id=text(message, "id"),
+                worker_id=own_id(connection, message),
+                epoch=integer(message, "epoch"),
+                after=text(message, "after"),
+            )
         return {"steps": page, "next": after}
 
     def save_step(self, connection: Connection, message: Message) -> Any:

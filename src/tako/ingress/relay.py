@@ -21,6 +21,7 @@ from typing import Protocol, cast
 
 from tako.ingress import hosts, pages
 from tako.ingress.pages import Page
+from tako.ingress.ports import BACKLOG
 from tako.ingress.upstream import Answer, Upstream
 from tako.protocol import http1
 
@@ -82,7 +83,7 @@ class Relay:
         """Accept from these listening sockets, which are ours now."""
         loop = asyncio.get_running_loop()
         for sock in sockets:
-            self._servers.append(await loop.create_server(lambda: Client(self), sock=sock))
+            self._servers.append(await loop.create_server(lambda: Client(self), sock=sock, backlog=BACKLOG))
 
     async def close(self) -> None:
         """Accept no more, and drop the connections that are still there."""

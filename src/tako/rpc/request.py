@@ -82,7 +82,7 @@ class Request:
         if self.command == ENQUEUE and "deadline_mono_ms" not in message:
             message["deadline_mono_ms"] = int(self.deadline * 1000)
         try:
-            line = json_text.encode(message).encode("utf-8", "backslashreplace") + b"\n"
+            line = json_text.encode(message).encode() + b"\n"
         except ValueError as error:
             raise self._unsendable(f"cannot be sent: {error}") from None
         if len(line) + reserve > MAX_FRAME_BYTES:
