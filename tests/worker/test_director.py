@@ -47,6 +47,33 @@ def test_a_signal_handler_may_post_while_it_waits() -> None:
         signal.signal(signal.SIGUSR1, before)
 
 
+def test_a_signal_that_was_noted_before_the_wait_began_is_heard() -> None:
+    # As C sees it: the byte is in the pipe, and the handler has not been called yet.
+    director = Director()
+    heard: list[int] = []
+    before = signal.signal(signal.SIGUSR1, lambda *_: heard.append(1))
+    wakeup = signal.set_wakeup_fd(director.bell, warn_on_full_buffer=False)
+    try:
+        os.kill(os.getpid(), signal.SIGUSR1)
+        director.run_once()
+    finally:
+        signal.set_wakeup_fd(wakeup)
+        signal.signal(signal.SIGUSR1, before)
+
+    assert heard == [1]
+
+
+def test_a_full_pipe_loses_no_call() -> None:
+    director = Director()
+    done: list[int] = []
+    for number in range(70_000):
+        director.post(lambda number=number: done.append(number))  # type: ignore[misc]
+    director.post(lambda: director.stop(0))
+
+    assert director.run() == 0
+    assert done == list(range(70_000))
+
+
 def test_the_first_exit_code_stays() -> None:
     director = Director()
     director.stop(75)

@@ -114,6 +114,7 @@ class Worker:
 
     def serve_and_exit(self) -> NoReturn:
         """Serve, then end the process. SIGTERM and SIGINT drain it."""
+        _signal.set_wakeup_fd(self._director.bell, warn_on_full_buffer=False)
         for number in (_SIGTERM, _SIGINT):
             _signal.signal(number, self._on_signal)
         exit_code = self.serve()
