@@ -100,6 +100,7 @@ def full_run() -> Message:
 def test_show_tells_all_that_is_known_and_how_to_run_it_again(cli: Cli, engine: FakeEngine) -> None:
     run = full_run()
     engine.answers["get_run"] = run
+    engine.answers["list_runs"] = page(run_info(2, parent_id=run["id"], status="dead", error="ValueError: the child"))
 
     said = cli("runs", "show", run["id"])
 
@@ -113,15 +114,38 @@ def test_show_tells_all_that_is_known_and_how_to_run_it_again(cli: Cli, engine: 
         "failed",
         "File x",
         "was not reached",
+        "ValueError: the child",
     ):
         assert part in said.out, part
     assert f"tako runs retry {run['id']}" in said.err
     assert engine.asked("get_run") == [{"id": run["id"], "with": ["payload", "result", "steps", "attempts"]}]
+    assert engine.asked("list_runs") == [{"parent_id": run["id"], "limit": 100}]
+
+
+@pytest.mark.parametrize(
+    ("waiting", "words"),
+    [
+        ({"step": "nap", "signal": None, "until_ms": 1_767_225_600_000}, "in sleep nap, until 2026-01-01"),
+        ({"step": "signal:go", "signal": "go", "until_ms": None}, "for signal go, without end"),
+        ({"step": "gather", "signal": None, "until_ms": None, "runs": ["a"]}, "for 1 run: a"),
+        (
+            {"step": "gather", "signal": None, "until_ms": None, "runs": list("abcde")},
+            "for 5 runs: a, b, c, and 2 more",
+        ),
+    ],
+)
+def test_show_tells_what_a_parked_run_waits_for(cli: Cli, engine: FakeEngine, waiting: Message, words: str) -> None:
+    run = {**run_info(1, status="waiting"), "waiting": waiting}
+    engine.answers["get_run"] = run
+    engine.answers["list_runs"] = page()
+
+    assert words in cli("runs", "show", run["id"]).out
 
 
 def test_show_json_has_values_instead_of_texts(cli: Cli, engine: FakeEngine) -> None:
     run = full_run()
     engine.answers["get_run"] = run
+    engine.answers["list_runs"] = page()
 
     shown = cli("runs", "show", run["id"], "--json").json
 

@@ -16,6 +16,7 @@ FILE = re.compile(r"^<!-- file: (\S+) -->\n```\w+\n(.*?)^```$", re.MULTILINE | r
 
 MORE = {
     "testing": {},
+    "fan-out": {"workflows/__init__.py": ""},
     "fastapi": {
         "test_it.py": """
             import asyncio

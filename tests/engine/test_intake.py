@@ -188,19 +188,19 @@ def test_an_unclaimed_run_can_be_withdrawn_as_if_it_had_never_come(engine: Rig) 
     run_id = engine.enqueue()
     engine.seen.acknowledged.clear()
 
-    assert engine.do(runs.withdraw, run_id) is True
+    assert engine.do(runs.withdraw, run_id, now_ms=engine.now_ms) is True
 
     with pytest.raises(RunNotFound):
-        engine.do(runs.withdraw, run_id)
+        engine.do(runs.withdraw, run_id, now_ms=engine.now_ms)
     assert engine.store.count("charge", "ready") == 0
 
 
 def test_a_claimed_run_is_not_withdrawn(engine: Rig) -> None:
     run_id = engine.start()
 
-    assert engine.do(runs.withdraw, run_id) is False
+    assert engine.do(runs.withdraw, run_id, now_ms=engine.now_ms) is False
     engine.drain()
-    assert engine.do(runs.withdraw, run_id) is False
+    assert engine.do(runs.withdraw, run_id, now_ms=engine.now_ms) is False
 
 
 def test_a_derived_id_is_a_uuid7_that_follows_from_its_seed() -> None:

@@ -147,7 +147,7 @@ def test_a_run_that_leaves_the_line_unclaimed_frees_its_permit(engine: Rig, way:
         engine.cancel(first)
     elif way == "withdraw":
         engine.seen.acknowledged.clear()
-        engine.do(runs.withdraw, first)
+        engine.do(runs.withdraw, first, now_ms=engine.now_ms)
     else:
         engine.clock.advance(ms=10)
         engine.promote()

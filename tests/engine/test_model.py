@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from tako.engine import invariants, leases, pausing, runs
+from tako.engine import invariants, leases, pausing, runs, wakers
 from tako.engine.pauses import KEY, WORKFLOW, Target
 from tako.engine.store import Store
 from tako.errors import LeaseLost, TakoError
@@ -140,7 +140,21 @@ class Engine(RuleBasedStateMachine):
     @rule(
         data=st.data(),
         what=st.sampled_from(
-            ["save", "save", "succeeded", "failed", "fatal", "stopped", "sleep", "wait", "wait briefly"]
+            [
+                "save",
+                "save",
+                "start",
+                "start",
+                "gather",
+                "gather-or-go",
+                "succeeded",
+                "failed",
+                "fatal",
+                "stopped",
+                "sleep",
+                "wait",
+                "wait-briefly",
+            ]
         ),
         step=st.integers(1, 3),
         twice=st.booleans(),
@@ -171,8 +185,18 @@ class Engine(RuleBasedStateMachine):
             return self.rig.sleep(**claim, ms=2_000, step_name=f"sleep {step}")
         if what == "wait":
             return self.rig.wait(**claim, name="go", step_name=f"wait {step}")
-        if what == "wait briefly":
+        if what == "wait-briefly":
             return self.rig.wait(**claim, name="go", timeout_ms=3_000, step_name=f"wait {step}")
+        if what == "start":
+            run_id = self.rig.start_child(**claim, name=f"child {step}", workflow=WORKFLOWS[step % 2])
+            if run_id not in self.ids:
+                self.ids.append(run_id)
+            return run_id
+        if what in ("gather", "gather-or-go"):
+            branches: list[wakers.Branch] = [{"event": "go"}] if what == "gather-or-go" else []
+            seq = self.rig.row(claim["run_id"])["seq"]
+            rows = self.rig.store.connection.execute("SELECT id FROM runs WHERE parent = ? ORDER BY seq", (seq,))
+            return self.rig.gather(*(row["id"] for row in rows.fetchall()), **claim, branches=branches)
         return self.rig.finish(**claim, outcome=what, retry=NO_JITTER)
 
     @rule(worker_id=st.sampled_from(WORKERS), counted=st.booleans())

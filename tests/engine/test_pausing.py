@@ -244,7 +244,7 @@ def test_a_run_that_is_held_back_by_its_key_can_end(engine: Rig, way: str) -> No
         engine.cancel(run_id)
     elif way == "withdraw":
         engine.seen.acknowledged.clear()
-        assert engine.do(runs.withdraw, run_id)
+        assert engine.do(runs.withdraw, run_id, now_ms=engine.now_ms)
     else:
         engine.clock.advance(ms=10)
         engine.promote()

@@ -189,9 +189,10 @@ def test_who_signals_a_run_that_ended_or_never_was_is_told(engine: Rig) -> None:
         engine.signal("nobody")
 
 
-def test_nobody_can_send_the_engine_s_own_signals(engine: Rig) -> None:
+@pytest.mark.parametrize("name", ["@runs", "@run:x"])
+def test_nobody_can_send_the_engine_s_own_signals(engine: Rig, name: str) -> None:
     with pytest.raises(UnknownSignal):
-        engine.signal(engine.start(), "@run:x")
+        engine.signal(engine.start(), name)
 
 
 def test_a_wait_resolves_once_by_its_timeout(engine: Rig) -> None:
@@ -258,49 +259,6 @@ def test_signals_are_forgotten_after_seven_days_and_told_to_the_log(engine: Rig)
     assert engine.do(waiters.forget_signals, now_ms=engine.now_ms) == []
 
 
-# --- children -------------------------------------------------------------------------------------------------------
-
-
-def test_a_parent_wakes_when_its_child_ends(engine: Rig) -> None:
-    parent = engine.start()
-    child = engine.enqueue("refund", parent_id=parent)
-    assert engine.wait(parent, f"@run:{child}", step_name="gather") == {"parked": True}
-
-    engine.claim(names=("refund",))
-    engine.succeed(child)
-
-    assert steps_of(engine, parent) == {"gather": f'{{"id": "{child}", "status": "succeeded"}}'}
-
-
-def test_a_parent_does_not_park_for_a_child_that_has_ended(engine: Rig) -> None:
-    parent = engine.start()
-    child = engine.start("refund", parent_id=parent, retries=0)
-    engine.fail(child)
-
-    answer = engine.wait(parent, f"@run:{child}", step_name="gather")
-
-    assert answer == {"parked": False, "value_json": f'{{"id": "{child}", "status": "dead"}}'}
-
-
-def test_a_parent_that_waits_for_another_child_sleeps_on(engine: Rig) -> None:
-    parent = engine.start()
-    one = engine.start("refund", parent_id=parent)
-    two = engine.enqueue("refund", parent_id=parent)
-    engine.wait(parent, f"@run:{two}", step_name="gather")
-
-    engine.succeed(one)
-
-    assert engine.info(parent)["status"] == "waiting"
-
-
-def test_waiting_for_a_child_that_nobody_knows_is_an_error(engine: Rig) -> None:
-    parent = engine.start()
-
-    with pytest.raises(RunNotFound):
-        engine.wait(parent, "@run:nobody")
-    assert engine.status(parent) == "running"
-
-
 # --- v0 -------------------------------------------------------------------------------------------------------------
 
 
@@ -352,3 +310,61 @@ def test_defer_without_a_time_means_now(engine: Rig) -> None:
 
     (claimed,) = engine.claim("w2")
     assert (claimed["id"], claimed["attempt"]) == (run_id, 1)
+
+
+# --- several waits at once ------------------------------------------------------------------------------------------
+
+
+def test_a_signal_for_another_branch_wakes_the_run_and_is_kept_for_that_branch(engine: Rig) -> None:
+    run_id = engine.start()
+    engine.sleep(run_id, ms=60_000, step_name="nap", branches=[{"event": "go"}])
+
+    assert engine.signal(run_id, "go", 1) == {"delivered": False, "kept": True}
+
+    (claimed,) = engine.claim()
+    assert claimed["steps"] == {}
+    assert engine.sleep(run_id, ms=60_000, step_name="nap", branches=[{"event": "go"}]) == {
+        "parked": False, "branch": 0,
+    }  # fmt: skip
+    assert engine.wait(run_id, "go") == {"parked": False, "value_json": "1"}
+    assert engine.sleep(run_id, ms=60_000, step_name="nap") == {"parked": True}
+
+
+def test_a_signal_for_no_branch_wakes_nobody(engine: Rig) -> None:
+    run_id = engine.start()
+    engine.sleep(run_id, ms=60_000, branches=[{"event": "go"}])
+
+    engine.signal(run_id, "stay", 1)
+
+    assert engine.info(run_id)["status"] == "sleeping"
+
+
+def test_a_run_with_branches_still_wakes_at_its_time_and_once(engine: Rig) -> None:
+    run_id = engine.start()
+    engine.sleep(run_id, ms=60_000, step_name="nap", branches=[{"event": "go"}])
+
+    engine.clock.advance(ms=60_000)
+    engine.promote()
+    engine.signal(run_id, "go", 1)
+
+    (claimed,) = engine.claim()
+    assert claimed["steps"] == {"nap": "null"}
+
+
+def test_a_v0_signal_wakes_who_has_a_branch_for_it(engine: Rig) -> None:
+    run_id = engine.start()
+    engine.sleep(run_id, ms=60_000, branches=[{"event": "go"}])
+
+    assert engine.do(waiters.signal_all, event_name="go", payload_json="5", now_ms=engine.now_ms) == 1
+
+    engine.claim()
+    assert engine.wait(run_id, "go") == {"parked": False, "value_json": "5"}
+
+
+def test_a_cancelled_run_leaves_nothing_that_wakes_it(engine: Rig) -> None:
+    run_id = engine.start()
+    engine.sleep(run_id, ms=60_000, branches=[{"event": "go"}])
+
+    engine.cancel(run_id)
+
+    assert engine.store.connection.execute("SELECT count(*) FROM wakers").fetchone()[0] == 0

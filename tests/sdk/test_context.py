@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tako import AsyncContext, Context, Retry, Run, Signal, SignalTimeout, StepError, workflow
+from tako import AsyncContext, Context, Retry, Run, RunFailed, Signal, SignalTimeout, StepError, workflow
 from tako.sdk.context import Stop
 from tako.sdk.runner import NO_OPTIONS, StepOptions
 
@@ -181,6 +181,28 @@ def test_run_inline_of_an_async_handler_makes_its_own_loop_or_is_awaited() -> No
 
     assert atotal.run_inline([1, 2]) == 12
     assert asyncio.run(main()) == 4
+
+
+def test_run_inline_of_children_gathers_their_results_and_their_errors() -> None:
+    @workflow
+    def odd(ctx: Context, n: int) -> int:
+        if n == 0:
+            raise ctx.stop("nothing to do")
+        if n % 2 == 0:
+            raise ValueError(f"{n} is even")
+        return n
+
+    @workflow
+    def parent(ctx: Context, numbers: list[int], return_exceptions: bool = False) -> list[str]:
+        runs = [ctx.start(f"child {n}", odd.using(priority=n), n) for n in numbers]
+        assert runs[0].status() == "succeeded"
+        return [str(end) for end in ctx.gather(*runs, return_exceptions=return_exceptions)]
+
+    assert parent.run_inline([1, 3]) == ["1", "3"]
+    with pytest.raises(RunFailed, match="2 is even") as raised:
+        parent.run_inline([1, 2, 4])
+    assert "4 is even" in raised.value.__notes__[0]
+    assert "was cancelled: nothing to do" in parent.run_inline([1, 0], return_exceptions=True)[1]
 
 
 def test_run_inline_takes_values_through_json() -> None:

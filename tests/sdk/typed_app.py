@@ -68,6 +68,10 @@ async def options(ctx: AsyncContext, order_id: int) -> Shipment:
     run = await ctx.start("child", plain, 3, template="x")
     assert_type(run, Run[str])
     assert_type(await ctx.gather(run), list[str])
+    assert_type(await ctx.start("other", plain.using(delay="1h"), 3), Run[str])
+    assert_type(await ctx.gather(run, return_exceptions=True), list[str | Exception])
+    several: list[Run[object]] = [run, await ctx.start("third", options, 4)]
+    assert_type(await ctx.gather(*several), list[object])
     await ctx.sleep("nap", "10m")
     await ctx.step("fetch", fetch, 3)  # type: ignore[arg-type]
     return await ctx.wait_for(shipped, timeout=None)

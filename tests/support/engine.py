@@ -5,10 +5,10 @@ from __future__ import annotations
 import itertools
 import json
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
-from tako.engine import invariants, leases, registry, runs, steps, waiters
+from tako.engine import children, invariants, leases, registry, runs, steps, waiters, wakers
 from tako.engine.events import Event
 from tako.engine.store import Store
 from tako.protocol.messages import ClaimedRun, NewRun, RetryPolicy, RunInfo
@@ -142,9 +142,9 @@ class Rig:
             runs.finish, **(self.holder(run_id) | fields), outcome=outcome, now_ms=self.now_ms, rng=self.rng
         )  # fmt: skip
 
-    def sleep(self, run_id: str, *, ms: int, step_name: str = "cool-off", **holder: Any) -> waiters.Parked:
+    def sleep(self, run_id: str, *, ms: int, step_name: str = "cool-off", **fields: Any) -> waiters.Parked:
         return self.do(
-            waiters.park, **(self.holder(run_id) | holder), step_name=step_name, wake_at_ms=self.now_ms + ms,
+            waiters.park, **(self.holder(run_id) | fields), step_name=step_name, wake_at_ms=self.now_ms + ms,
             now_ms=self.now_ms,
         )  # fmt: skip
 
@@ -160,6 +160,22 @@ class Rig:
         return self.do(
             waiters.park, **(self.holder(run_id) | holder), step_name=step_name or f"wait {name}", event_name=name,
             timeout_at_ms=None if timeout_ms is None else self.now_ms + timeout_ms, now_ms=self.now_ms,
+        )  # fmt: skip
+
+    def start_child(self, run_id: str, name: str = "refund", workflow: str = "refund", **fields: Any) -> str:
+        """Start a child of a run under a name; its id."""
+        holder = {key: fields.pop(key) for key in ("worker_id", "epoch") if key in fields}
+        new = self.new(workflow, **fields)
+        answer = self.do(
+            children.start, **(self.holder(run_id) | holder), step_name=name, new=new, now_ms=self.now_ms
+        )  # fmt: skip
+        self.seen.acknowledged.add(answer["id"])
+        return answer["id"]
+
+    def gather(self, run_id: str, *runs: str, branches: Sequence[wakers.Branch] = (), **holder: Any) -> waiters.Parked:
+        return self.do(
+            waiters.park, **(self.holder(run_id) | holder), step_name="gather", runs=list(runs), branches=branches,
+            now_ms=self.now_ms,
         )  # fmt: skip
 
     # --- the engine's own -------------------------------------------------------------------------------------------

@@ -9,15 +9,19 @@ from tako.cli import moments
 from tako.cli.output import DIM, RED, Output
 from tako.logs.render import clean, clean_lines
 
+_FEW = 3
 ENDED = frozenset({"succeeded", "cancelled", "dead"})
+OF_A_CHILD = ("id", "workflow", "status", "attempt", "created_ms", "error")
 CAN_RETRY = frozenset({"dead", "cancelled", "succeeded"})
 
 
 def document(run: dict[str, Any]) -> dict[str, Any]:
-    """The run for programs: JSON texts become values (`payload_json` -> `payload`)."""
+    """The run for programs: JSON texts become values (`payload_json` -> `payload`); a child in a few words."""
     found = _decoded(run, "payload_json", "result_json")
     if "steps" in run:
         found["steps"] = [_decoded(step, "result_json") for step in run["steps"]]
+    if "children" in run:
+        found["children"] = [{name: child[name] for name in OF_A_CHILD} for child in run["children"]]
     return found
 
 
@@ -30,6 +34,7 @@ def show(output: Output, run: dict[str, Any], *, now_ms: int) -> None:
         for line in more:
             output.result(f"  {'':<10}{line}")
     _steps(output, run)
+    _children(output, run)
     _attempts(output, run)
     if traceback := run.get("traceback"):
         output.result("")
@@ -55,6 +60,7 @@ def _facts(run: dict[str, Any], *, now_ms: int) -> list[tuple[str, str]]:
         ("priority", str(run.get("priority") or "")),
         ("parent", run.get("parent_id") or ""),
         ("scheduled", when("scheduled_for_ms")),
+        ("waits", _waits_for(run.get("waiting") or {})),
         ("blocked", run.get("blocked") or ""),
         ("reason", run.get("reason") or ""),
         ("error", run.get("error") or ""),
@@ -64,6 +70,31 @@ def _facts(run: dict[str, Any], *, now_ms: int) -> list[tuple[str, str]]:
         *(("warning", text) for text in run.get("warnings") or ()),
     ]
     return [(name, value) for name, value in facts if value]
+
+
+def _waits_for(waiting: dict[str, Any]) -> str:
+    """What a parked run waits for, in a line."""
+    if runs := waiting.get("runs"):
+        more = f", and {len(runs) - _FEW} more" if len(runs) > _FEW else ""
+        return f"for {len(runs)} run{'' if len(runs) == 1 else 's'}: {', '.join(runs[:_FEW])}{more}"
+    if not waiting:
+        return ""
+    until = f"until {moments.shown(waiting['until_ms'])}" if waiting.get("until_ms") else "without end"
+    if waiting.get("signal"):
+        return f"for signal {clean(waiting['signal'])}, {until}"
+    return f"in sleep {clean(waiting['step'])}, {until}"
+
+
+def _children(output: Output, run: dict[str, Any]) -> None:
+    if not run.get("children"):
+        return
+    output.result(f"  {output.shown('children', DIM)}")
+    for child in run["children"]:
+        error = clean((child["error"] or child.get("blocked") or "").split("\n")[0])
+        status = output.shown(child["status"])
+        output.result(f"    {child['id']}  {clean(child['workflow'])}  {status}  {error}".rstrip())
+    if run.get("more_children"):
+        output.result(f"    … `tako runs list --parent {run['id']}` has all of them")
 
 
 def _steps(output: Output, run: dict[str, Any]) -> None:

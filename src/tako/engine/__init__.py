@@ -35,8 +35,12 @@ suspects and run alone, one at a time, until they are done or have outlived the 
 charges nobody.
 
 **Waiting is one row.** A parked run has a row in `waiters`; what ends the wait (a signal, its timeout, the end of a
-sleep, a child's end) is saved as a step in the same transaction that puts the run into line, so a wait is resolved
-once. A signal for which nobody waits is kept in the mailbox, in order, and is looked for before a run parks.
+sleep) is saved as a step in the same transaction that puts the run into line, so a wait is resolved once. A signal for
+which nobody waits is kept in the mailbox, in order, and is looked for before a run parks. What else may wake a run,
+without resolving anything, are rows of `wakers`: the ends of its children, and the waits of its other branches.
+
+**A child is started once** (`children.py`): with the step of that name, in one transaction, by who holds the parent. A
+cancel ends parent and children in one transaction too, so none is started afterwards, and none is left.
 
 **One thread writes** (`writer.py`), and commits together what arrived together. Rules are plain functions of the
 store, the time and, where needed, a source of chance: they run on a fake clock and in memory as well as here. A rule

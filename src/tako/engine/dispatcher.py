@@ -60,6 +60,13 @@ class Dispatcher:
             elif type(event) is Later:
                 self._expect(event.run_at_ms)
 
+    def look(self) -> None:
+        """Look now: the wall clock was set. Does nothing before `start`."""
+        if self._timer is not None:
+            self._timer.cancel()
+        self._due_ms = None
+        self._look()
+
     async def run_once(self, now_ms: int) -> int:
         """Make ready what is due at `now_ms`; how many runs that were."""
         found = 0

@@ -9,9 +9,9 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import NamedTuple
 
-from tako.engine import guard, intake, limits, line, retry, waiters
+from tako.engine import guard, intake, limits, line, retry, waiters, wakers
 from tako.engine import options as options_room
-from tako.engine.events import Ended
+from tako.engine.events import Ended, Held
 from tako.engine.store import Store
 from tako.errors import PayloadError
 from tako.protocol.messages import NewRun, Outcome, RemoteError, RetryPolicy
@@ -58,7 +58,7 @@ def finish(
     if not guard.holds(run, worker_id=worker_id, epoch=epoch):
         return _first_answer(store, run, worker_id=worker_id, epoch=epoch)
     if outcome == "stopped":
-        return _end(store, run, "cancelled", outcome, reason or "stopped by its handler", note=note, now_ms=now_ms)
+        return _stop(store, run, reason or "stopped by its handler", note=note, now_ms=now_ms)
     # Why a run is given up, its worker may say better than the exception does.
     words = reason if outcome == "fatal" and reason else _words(error)
     if outcome == "fatal" or (epoch is not None and retry_at_ms is None and _is_used_up(run, retry)):
@@ -71,7 +71,7 @@ def finish(
 def end_pending(store: Store, run_id: str, *, reason: str, now_ms: int) -> None:
     """Cancel a pending run."""
     run = guard.find(store, run_id)
-    store.run("delete_waiter", run=run["seq"])
+    waiters.give_up(store, run)
     store.run("cancel_run", seq=run["seq"], reason=reason, now_ms=now_ms)
     # An attempt that a crash cut short has its row already, and has not begun anew.
     if run["attempt_open"] and run["attempt_ms"] is not None:
@@ -79,9 +79,40 @@ def end_pending(store: Store, run_id: str, *, reason: str, now_ms: int) -> None:
     conclude(store, run, before=run["lane"], status="cancelled", reason=reason, now_ms=now_ms)
 
 
-def end_running(store: Store, run: sqlite3.Row, status: str, outcome: str, *, reason: str, now_ms: int) -> None:
-    """End a running run from outside: a caller cancelled it, or its workers died too often."""
-    _end(store, run, status, outcome, reason, now_ms=now_ms)
+def cancel(store: Store, run_id: str, *, reason: str, now_ms: int) -> list[Held]:
+    """Cancel an unfinished run, and not its children; one that has ended stays as it is."""
+    run = guard.find(store, run_id)
+    if run["status"] == "pending":
+        end_pending(store, run_id, reason=reason, now_ms=now_ms)
+        return []
+    if run["status"] != "running":
+        return []
+    _end(store, run, "cancelled", "cancelled", reason, now_ms=now_ms)
+    return [Held(run_id, run["epoch"], run["worker_id"])]
+
+
+def cancel_children(store: Store, run: sqlite3.Row, *, reason: str, now_ms: int) -> list[Held]:
+    """Cancel what descends from a cancelled run and has not ended. None is started meanwhile: who starts one must hold
+    its parent, and nobody does any more."""
+    told: list[Held] = []
+    for child in store.all("unfinished_descendants", run=run["seq"]):
+        words = f"its parent {run['id']} was cancelled: {reason}"
+        told += cancel(store, child["id"], reason=words, now_ms=now_ms)
+    return told
+
+
+def withdraw(store: Store, run_id: str, *, now_ms: int) -> bool:
+    """Take a run back that no worker has claimed, as if it had never come; False when it was claimed or has ended."""
+    run = guard.find(store, run_id)
+    if run["status"] != "pending" or run["epoch"] > 0:
+        return False
+    for statement in ("delete_unconsumed_signals", "delete_payload", "delete_run"):
+        store.run(statement, run=run["seq"])
+    store.move(run["workflow"], run["lane"], None)
+    if run["lane"] == "ready":
+        limits.left_line(store, run)
+    waiters.run_ended(store, run_id, now_ms=now_ms)
+    return True
 
 
 def conclude(store: Store, run: sqlite3.Row, *, before: str, status: str, reason: str | None, now_ms: int) -> None:
@@ -92,16 +123,22 @@ def conclude(store: Store, run: sqlite3.Row, *, before: str, status: str, reason
     elif before in ("ready", "solo"):
         limits.left_line(store, run)
     store.emit(Ended(run["id"], run["workflow"], status))
-    left = store.all("unconsumed_signals", run=run["seq"])
+    left = store.all("left_behind", run=run["seq"], ended=wakers.RUN + run["id"])
     if left:
-        names = ", ".join(sorted({row["event"] for row in left}))
-        warn(store, run["seq"], f"it ended with signals that no wait_for has taken: {names}")
-        store.run("delete_unconsumed_signals", run=run["seq"])
-    if run["parent"] is not None:
-        waiters.child_ended(store, run, status=status, now_ms=now_ms)
+        _settle(store, run, {row["event"] for row in left}, now_ms=now_ms)
     if status == "dead":
         store.move(run["workflow"], None, "unseen")
         _enqueue_on_dead(store, run, reason=reason or "", now_ms=now_ms)
+
+
+def _settle(store: Store, run: sqlite3.Row, left: set[str | None], *, now_ms: int) -> None:
+    """Tell of signals that nobody took, and wake who waits for this end (None)."""
+    if None in left:
+        waiters.run_ended(store, run["id"], now_ms=now_ms)
+    names = ", ".join(sorted(name for name in left if name is not None))
+    if names:
+        warn(store, run["seq"], f"it ended with signals that no wait_for has taken: {names}")
+        store.run("delete_unconsumed_signals", run=run["seq"])
 
 
 def warn(store: Store, seq: int, warning: str) -> None:
@@ -191,6 +228,13 @@ def _end(
     record(store, run, outcome, error=reason, traceback=_traceback(error), now_ms=now_ms)
     conclude(store, run, before="running", status=status, reason=reason, now_ms=now_ms)
     return Finished(status, None)
+
+
+def _stop(store: Store, run: sqlite3.Row, reason: str, *, note: str | None, now_ms: int) -> Finished:
+    """Its handler has stopped it: it is cancelled, and so are its children."""
+    done = _end(store, run, "cancelled", "stopped", reason, note=note, now_ms=now_ms)
+    store.emit_all(cancel_children(store, run, reason=reason, now_ms=now_ms))
+    return done
 
 
 def _enqueue_on_dead(store: Store, run: sqlite3.Row, *, reason: str, now_ms: int) -> None:

@@ -34,4 +34,13 @@ class Ended(NamedTuple):
     status: str
 
 
-Event = Ready | Later | Changed | Ended
+class Held(NamedTuple):
+    """A run was taken from its worker, which must be told. An event only when no caller can tell it: its parent has
+    stopped itself."""
+
+    id: str
+    epoch: int
+    worker_id: str
+
+
+Event = Ready | Later | Changed | Ended | Held

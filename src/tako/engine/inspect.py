@@ -11,7 +11,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
-from tako.engine import pausing, retry, waiters
+from tako.engine import children, pausing, retry, waiters
 from tako.engine.store import Reader
 from tako.protocol.messages import AttemptInfo, RunInfo, ShownStatus, StepInfo
 
@@ -170,6 +170,9 @@ def _with_details(reader: Reader, row: sqlite3.Row, wanted: Collection[str]) -> 
     waiting = reader.one("waiter", run=seq)
     if waiting is not None:
         info["waiting"] = {"step": waiting["step"], "signal": waiting["event"], "until_ms": waiting["wake_at_ms"]}
+        if waiting["event"] == waiters.GATHER:
+            runs = [waker["id"] for waker in reader.all("gathered_runs", run=seq)]
+            info["waiting"] |= {"signal": None, "runs": runs}
     kept = reader.all("mailbox_of", run=seq)
     if kept:
         info["signals"] = [{"name": mail["event"], "sent_ms": mail["sent_ms"]} for mail in kept]
@@ -193,11 +196,12 @@ def _result(reader: Reader, row: sqlite3.Row) -> str | None:
     return "null" if result is None else str(result["result"])
 
 
-_STEP_STATUS = {"step": "succeeded", "sleep": "slept", "signal": "received", "timeout": "timed_out"}
+_STEP_STATUS = {
+    "step": "succeeded", "sleep": "slept", "signal": "received", "timeout": "timed_out", "child": "started",
+}  # fmt: skip
 
 
 def _steps(reader: Reader, row: sqlite3.Row) -> list[StepInfo]:
-    children = {json.dumps(child["id"]): child["id"] for child in reader.all("children_of", run=row["seq"])}
     found: list[StepInfo] = []
     for step in reader.all("steps_of", run=row["seq"], generation=row["generation"]):
         info: StepInfo = {
@@ -207,10 +211,10 @@ def _steps(reader: Reader, row: sqlite3.Row) -> list[StepInfo]:
             "started_ms": step["started_ms"],
             "ended_ms": step["ended_ms"],
         }
-        if step["result"] != waiters.TIMED_OUT:
+        if step["kind"] == "child":
+            info["child_id"] = children.read(step["result"])["id"]
+        elif step["result"] != waiters.TIMED_OUT:
             info["result_json"] = step["result"]
-        if step["result"] in children:  # ctx.start saves the child's id as its result
-            info["child_id"] = children[step["result"]]
         found.append(info)
     return found
 

@@ -1,4 +1,4 @@
-"""How runs come in: `enqueue`, all or none, each id once, one unfinished run per key; `withdraw` undoes it."""
+"""How runs come in: `enqueue`, all or none, each id once, one unfinished run per key."""
 
 from __future__ import annotations
 
@@ -71,19 +71,6 @@ def insert(store: Store, wanted: Sequence[NewRun], *, now_ms: int, scheduled: Sc
     store.bytes_written += sum(len(payload) for _, payload in payloads)
     _tell(store, wanted, lanes, now_ms=now_ms)
     return {run["id"] for run in wanted}
-
-
-def withdraw(store: Store, run_id: str) -> bool:
-    """Take a run back that no worker has claimed, as if it had never come; False when it was claimed or has ended."""
-    run = guard.find(store, run_id)
-    if run["status"] != "pending" or run["epoch"] > 0:
-        return False
-    for statement in ("delete_unconsumed_signals", "delete_payload", "delete_run"):
-        store.run(statement, run=run["seq"])
-    store.move(run["workflow"], run["lane"], None)
-    if run["lane"] == "ready":
-        limits.left_line(store, run)
-    return True
 
 
 def unfinished(store: Store, workflow: str) -> int:

@@ -3,20 +3,13 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 from collections.abc import Sequence
-from typing import NamedTuple
 
-from tako.engine import endings, guard, intake, line, states
+from tako.engine import children, endings, guard, intake, line, states
+from tako.engine.events import Held
 from tako.engine.store import Store
 from tako.errors import DuplicateRun, RunFinished, StepError
-
-
-class Held(NamedTuple):
-    """A run that was taken from its worker, which must be told."""
-
-    id: str
-    epoch: int
-    worker_id: str
 
 
 def cancel(store: Store, run_id: str, *, reason: str, now_ms: int) -> list[Held]:
@@ -36,10 +29,8 @@ def cancel(store: Store, run_id: str, *, reason: str, now_ms: int) -> list[Held]
             detail={"id": run_id, "status": run["status"]},
         )
     reason = reason or "cancelled by its caller"
-    told = _cancel_one(store, run_id, reason=reason, now_ms=now_ms)
-    for child in store.all("unfinished_descendants", run=run["seq"]):
-        told += _cancel_one(store, child["id"], reason=f"its parent {run_id} was cancelled: {reason}", now_ms=now_ms)
-    return told
+    told = endings.cancel(store, run_id, reason=reason, now_ms=now_ms)
+    return told + endings.cancel_children(store, run, reason=reason, now_ms=now_ms)
 
 
 def retry(store: Store, run_id: str, *, from_step: str | None = None, now_ms: int) -> None:
@@ -48,35 +39,66 @@ def retry(store: Store, run_id: str, *, from_step: str | None = None, now_ms: in
     With `from_step`, that step and all that were saved after it run again: they belong to the generation before, which
     is kept, and the new one begins with the steps before it (I8).
 
+    Its children that are dead or cancelled are retried with it, and theirs: it would wait for them in vain. Those that
+    `from_step` will start anew are left as they are.
+
     Raises:
         IllegalMove: it has not ended. RunNotFound: there is no such run.
-        DuplicateRun: another unfinished run has its key.
+        DuplicateRun: another unfinished run has its key, or that of a child.
         StepError: it has saved no step of this name.
     """
     run = guard.find(store, run_id)
     states.fire(states.RunStatus(run["status"]), "retry")
-    holder = None if run["key"] is None else intake.holder(store, run["workflow"], run["key"])
-    if holder is not None:
+    before = None if from_step is None else _position(store, run["seq"], run["generation"], from_step)
+    failed = _failed_children(store, run, before=before)
+    keys: dict[tuple[str, str], str] = {}
+    for one in (run, *failed):
+        _check_key(store, one, keys)
+    generation = run["generation"]
+    if before is not None:
+        store.run("copy_steps", run=run["seq"], generation=generation, before=before)
+        generation += 1
+    what = "retry" if from_step is None else f"retry from step {from_step}"
+    _retry_one(store, run, what, generation=generation, now_ms=now_ms)
+    for child in failed:
+        _retry_one(store, child, f"retry with run {run_id}", generation=child["generation"], now_ms=now_ms)
+
+
+def _check_key(store: Store, run: sqlite3.Row, taken: dict[tuple[str, str], str]) -> None:
+    """Refuse a run whose key belongs to another one now; `taken` are those of the runs that are retried with it."""
+    if run["key"] is None:
+        return
+    holder = intake.holder(store, run["workflow"], run["key"])
+    holder = holder or taken.setdefault((store.names_of(run["workflow"])[0], run["key"]), run["id"])
+    if holder != run["id"]:
         raise DuplicateRun(
-            f"Run {run_id} cannot be retried: the key {run['key']!r} belongs to {holder} now.",
+            f"Run {run['id']} cannot be retried: the key {run['key']!r} belongs to {holder} now.",
             cure="Wait until that one has ended.",
             detail={"id": holder},
         )
-    generation = run["generation"]
-    if from_step is not None:
-        position = _position(store, run["seq"], generation, from_step)
-        store.run("copy_steps", run=run["seq"], generation=generation, before=position)
-        generation += 1
+
+
+def _failed_children(store: Store, run: sqlite3.Row, *, before: int | None = None) -> list[sqlite3.Row]:
+    """Dead and cancelled runs that this one has started in its generation, up to that step, and theirs."""
+    steps = store.all("started_children", run=run["seq"], generation=run["generation"])
+    ids = [children.read(step["result"])["id"] for step in steps if before is None or step["position"] < before]
+    found: list[sqlite3.Row] = []
+    for row in store.all("failed_runs", ids=json.dumps(ids), parent=run["seq"]) if ids else ():
+        child = guard.find(store, row["id"])
+        found += [child, *_failed_children(store, child)]
+    return found
+
+
+def _retry_one(store: Store, run: sqlite3.Row, what: str, *, generation: int, now_ms: int) -> None:
     store.run("delete_result", run=run["seq"])
     lane = line.enter(store, run)
     store.run("retry_run", seq=run["seq"], lane=lane, generation=generation, now_ms=now_ms)
     was = f"was {run['status']}" + (f": {run['reason']}" if run["reason"] else "")
-    what = "retry" if from_step is None else f"retry from step {from_step}"
     store.run("insert_intervention", run=run["seq"], at_ms=now_ms, what=what, detail=was)
     if run["status"] == "dead" and not run["acknowledged"]:
         store.move(run["workflow"], "unseen", None)
     store.move(run["workflow"], run["status"], lane)
-    intake.tell_pending(store, run_id, run["workflow"], lane, now_ms)
+    intake.tell_pending(store, run["id"], run["workflow"], lane, now_ms)
 
 
 def ack(store: Store, ids: Sequence[str] | None = None, *, workflow: str | None = None, now_ms: int) -> int:
@@ -93,17 +115,6 @@ def ack(store: Store, ids: Sequence[str] | None = None, *, workflow: str | None 
         store.run("insert_intervention", run=row["seq"], at_ms=now_ms, what="ack", detail=None)
         store.move(row["workflow"], "unseen", None)
     return len(rows)
-
-
-def _cancel_one(store: Store, run_id: str, *, reason: str, now_ms: int) -> list[Held]:
-    run = guard.find(store, run_id)
-    if run["status"] == "pending":
-        endings.end_pending(store, run_id, reason=reason, now_ms=now_ms)
-        return []
-    if run["status"] != "running":
-        return []
-    endings.end_running(store, run, "cancelled", "cancelled", reason=reason, now_ms=now_ms)
-    return [Held(run_id, run["epoch"], run["worker_id"])]
 
 
 def _position(store: Store, run: int, generation: int, name: str) -> int:

@@ -36,7 +36,7 @@ def sweep(
 
     `of_workflow` has the retention of workflows that differ. Runs are looked at in the order of arrival and the sweep
     ends at the first that is too young for any retention, so no index on the time of ending is paid for at each end.
-    A child is kept while its parent has not ended: the parent may ask for its result.
+    A child is kept until its parent has succeeded or is deleted: it may ask for the child's result, after a retry too.
     """
     shortest = min([retention_ms, *(of_workflow or {}).values()])
     deleted = 0

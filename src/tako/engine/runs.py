@@ -5,10 +5,11 @@ raises a TakoError only before its first write, so that many callers can share a
 """
 
 from tako.engine.claims import claim, next_due_ms, promote_due
-from tako.engine.endings import Finished, finish
+from tako.engine.endings import Finished, finish, withdraw
+from tako.engine.events import Held
 from tako.engine.guard import held, stale
-from tako.engine.intake import check, enqueue, unfinished, withdraw
-from tako.engine.interventions import Held, ack, cancel, retry
+from tako.engine.intake import check, enqueue, unfinished
+from tako.engine.interventions import ack, cancel, retry
 from tako.engine.steps import load as load_steps
 
 __all__ = [

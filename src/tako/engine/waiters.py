@@ -6,11 +6,11 @@ is saved as a step under the wait's name, in the same transaction, so that the h
 
 from __future__ import annotations
 
-import json
 import sqlite3
+from collections.abc import Sequence
 from typing import NotRequired, TypedDict
 
-from tako.engine import guard, intake, limits, line, steps
+from tako.engine import guard, intake, limits, line, steps, wakers
 from tako.engine.store import Store
 from tako.errors import RunFinished, UnknownSignal
 
@@ -18,18 +18,20 @@ from tako.errors import RunFinished, UnknownSignal
 TIMED_OUT = ""
 SLEPT = "null"
 
-# A parent that waits for a child waits for this event with the child's id behind it. No user can send it.
-CHILD = "@run:"
+# What a run that waits for others (`ctx.gather`) has as its event. No user can send what begins with the first sign.
+GATHER = "@runs"
 
 # E8: how long a signal is kept for a wait that has not begun.
 MAILBOX_MS = 7 * 24 * 3_600_000
 
 
 class Parked(TypedDict):
-    """`parked`: the worker lets go of the run. Else it goes on with `value_json` (TIMED_OUT, for a timeout)."""
+    """`parked`: the worker lets go of the run. Else it goes on with `value_json` (TIMED_OUT, for a timeout); or with
+    the branch of this number, which need not wait."""
 
     parked: bool
     value_json: NotRequired[str]
+    branch: NotRequired[int]
 
 
 class Signalled(TypedDict):
@@ -49,16 +51,19 @@ def park(
     wake_at_ms: int | None = None,
     event_name: str | None = None,
     timeout_at_ms: int | None = None,
+    runs: Sequence[str] | None = None,
+    branches: Sequence[wakers.Branch] = (),
     now_ms: int,
 ) -> Parked:
-    """Let a run go until `wake_at_ms`, or until a signal or `timeout_at_ms`; no attempt is spent.
+    """Let a run go until `wake_at_ms`; until a signal or `timeout_at_ms`; or until all of `runs` have ended. No attempt
+    is spent. `branches` wake it too, and resolve nothing.
 
-    Not parked when the wait is resolved already or can be resolved now. Saying it again returns the first answer.
-    A wait for `@run:<id>` waits for that run's end; its value is `{"id", "status"}`.
+    Not parked when the wait is resolved already or can be resolved now. Saying it again returns the first answer. How
+    `runs` ended is not saved: a child may be retried, and its end is looked up each time (see children.py).
 
     Raises:
         LeaseLost: the worker holds the run no more. Nothing was changed.
-        RunNotFound: no such run, or no such child.
+        RunNotFound: no such run.
     """
     run = guard.find(store, run_id)
     if not guard.holds(run, worker_id=worker_id, epoch=epoch):
@@ -68,16 +73,31 @@ def park(
         if epoch is None and run["parked_epoch"] == run["epoch"] and run["worker_id"] == worker_id:
             return {"parked": True}
         raise guard.stale(run)
-    saved = store.one("find_step", run=run["seq"], generation=run["generation"], name=step_name)
-    if saved is not None:
-        return {"parked": False, "value_json": saved["result"]}
-    resolved = _resolve_now(store, run, step_name, wake_at_ms, event_name, timeout_at_ms, now_ms=now_ms)
-    if resolved is not None:
-        return {"parked": False, "value_json": resolved}
+    if runs is None:
+        saved = store.one("find_step", run=run["seq"], generation=run["generation"], name=step_name)
+        if saved is not None:
+            return {"parked": False, "value_json": saved["result"]}
+        resolved = _resolve_now(store, run, step_name, wake_at_ms, event_name, timeout_at_ms, now_ms=now_ms)
+        if resolved is not None:
+            return {"parked": False, "value_json": resolved}
+    else:
+        event_name, branches = GATHER, [{"runs": list(runs)}, *branches]
+    is_there = wakers.insert(store, run, branches) if branches else None
+    if is_there is not None:
+        return _go_on(is_there, of_runs=runs is not None)
     due_ms = wake_at_ms if event_name is None else timeout_at_ms
-    store.run("insert_waiter", run=run["seq"], step=step_name, event=event_name, wake_at_ms=due_ms, parked_ms=now_ms)
+    store.run(
+        "insert_waiter", run=run["seq"], step=step_name, event=event_name, wake_at_ms=due_ms, parked_ms=now_ms,
+        branches=len(branches),
+    )  # fmt: skip
     _let_go(store, run, kind="sleep" if event_name is None else "wait", lane="later", run_at_ms=due_ms)
     return {"parked": True}
+
+
+def _go_on(branch: int, *, of_runs: bool) -> Parked:
+    if of_runs:
+        return {"parked": False} if branch == 0 else {"parked": False, "branch": branch - 1}
+    return {"parked": False, "branch": branch}
 
 
 def defer(store: Store, *, run_id: str, worker_id: str, wake_at_ms: int | None, now_ms: int) -> None:
@@ -107,8 +127,8 @@ def signal(
         RunNotFound, RunFinished: nobody will ever take it. Nothing was kept.
         UnknownSignal: the name is one of ours.
     """
-    if event_name.startswith(CHILD[0]):
-        raise UnknownSignal(f"A signal's name does not begin with {CHILD[0]!r}: {event_name!r}.")
+    if event_name.startswith(GATHER[0]):
+        raise UnknownSignal(f"A signal's name does not begin with {GATHER[0]!r}: {event_name!r}.")
     run = guard.find(store, run_id)
     if run["status"] not in ("pending", "running"):
         raise RunFinished(
@@ -128,7 +148,9 @@ def signal(
         )  # fmt: skip
         store.bytes_written += len(payload_json)
     if is_delivered:
-        _wake(store, run, kind="signal", value=payload_json, now_ms=now_ms)
+        _wake(store, run, resolved=("signal", payload_json), now_ms=now_ms)
+    elif waiter is not None and waiter["branches"] and wakers.is_woken_by(store, run, event_name):
+        _wake(store, run, now_ms=now_ms)  # its handler takes it out of the mailbox
     return {"delivered": is_delivered, "kept": not is_delivered}
 
 
@@ -136,13 +158,16 @@ def signal_all(store: Store, *, event_name: str, payload_json: str, now_ms: int)
     """v0's signal, which names no run: wake every wait for it; how many. Nobody waits: the first who will, gets it."""
     waiting = store.all("waiting_for", event=event_name)
     for waiter in waiting:
-        _wake(store, guard.find(store, waiter["id"]), kind="signal", value=payload_json, now_ms=now_ms)
-    if not waiting:
+        _wake(store, guard.find(store, waiter["id"]), resolved=("signal", payload_json), now_ms=now_ms)
+    others = store.all("woken_by", event=event_name)
+    for other in others:
+        signal(store, run_id=other["id"], event_name=event_name, payload_json=payload_json, now_ms=now_ms)
+    if not waiting and not others:
         store.run(
             "insert_signal", run=None, event=event_name, payload=payload_json, signal_id=None, sent_ms=now_ms,
             taken_ms=None,
         )  # fmt: skip
-    return len(waiting)
+    return len(waiting) + len(others)
 
 
 def time_out(store: Store, run: sqlite3.Row, *, now_ms: int) -> None:
@@ -152,17 +177,22 @@ def time_out(store: Store, run: sqlite3.Row, *, now_ms: int) -> None:
         return  # deferred by v0, which saves nothing
     kind, value = ("sleep", SLEPT) if waiter["event"] is None else ("timeout", TIMED_OUT)
     steps.keep(store, run, name=waiter["step"], kind=kind, result=value, started_ms=waiter["parked_ms"], now_ms=now_ms)
-    store.run("delete_waiter", run=run["seq"])
+    _forget(store, run, waiter)
 
 
-def child_ended(store: Store, child: sqlite3.Row, *, status: str, now_ms: int) -> None:
-    """Wake a parent that waits for this child."""
-    waiter = store.one("waiter", run=child["parent"])
-    if waiter is None or waiter["event"] != CHILD + child["id"]:
-        return
-    parent = store.one("run_by_seq", seq=child["parent"])
-    assert parent is not None, "a waiter belongs to a run"
-    _wake(store, parent, kind="signal", value=_child_value(child["id"], status), now_ms=now_ms)
+def run_ended(store: Store, run_id: str, *, now_ms: int) -> None:
+    """Wake the runs for which this was the last end that they waited for."""
+    for seq in wakers.taken(store, run_id):
+        waiting = store.one("run_by_seq", seq=seq)
+        assert waiting is not None, "a waker belongs to a run"
+        _wake(store, waiting, now_ms=now_ms)
+
+
+def give_up(store: Store, run: sqlite3.Row) -> None:
+    """A parked run ends: it waits for nothing any more."""
+    waiter = store.one("waiter", run=run["seq"])
+    if waiter is not None:
+        _forget(store, run, waiter)
 
 
 def forget_signals(store: Store, *, now_ms: int, limit: int = 500) -> list[tuple[str, str | None]]:
@@ -180,10 +210,6 @@ def _resolve_now(
     if event_name is None:
         assert wake_at_ms is not None, "a sleep has an end"
         kind, value = "sleep", SLEPT if wake_at_ms <= now_ms else None
-    elif event_name.startswith(CHILD):
-        child = guard.find(store, event_name.removeprefix(CHILD))
-        kind = "signal"
-        value = _child_value(child["id"], child["status"]) if child["status"] not in ("pending", "running") else None
     else:
         kind, value = "signal", _take(store, run["seq"], event_name, now_ms=now_ms)
     if value is None and event_name is not None and timeout_at_ms is not None and timeout_at_ms <= now_ms:
@@ -215,17 +241,23 @@ def _let_go(store: Store, run: sqlite3.Row, *, kind: str | None, lane: str, run_
     intake.tell_pending(store, run["id"], run["workflow"], lane, run_at_ms)
 
 
-def _wake(store: Store, run: sqlite3.Row, *, kind: str, value: str, now_ms: int) -> None:
-    """Resolve the wait of a parked run, and put the run into line."""
+def _wake(store: Store, run: sqlite3.Row, *, resolved: tuple[str, str] | None = None, now_ms: int) -> None:
+    """Put a parked run into line. `resolved`: its wait's kind of step and value; None: its handler will see."""
     waiter = store.one("waiter", run=run["seq"])
     assert waiter is not None
-    steps.keep(store, run, name=waiter["step"], kind=kind, result=value, started_ms=waiter["parked_ms"], now_ms=now_ms)
-    store.run("delete_waiter", run=run["seq"])
+    if resolved is not None:
+        kind, value = resolved
+        steps.keep(
+            store, run, name=waiter["step"], kind=kind, result=value, started_ms=waiter["parked_ms"], now_ms=now_ms
+        )
+    _forget(store, run, waiter)
     lane = line.enter(store, run)
     store.run("wake_run", seq=run["seq"], lane=lane, now_ms=now_ms)
     store.move(run["workflow"], "later", lane)
     intake.tell_pending(store, run["id"], run["workflow"], lane, now_ms)
 
 
-def _child_value(run_id: str, status: str) -> str:
-    return json.dumps({"id": run_id, "status": status})
+def _forget(store: Store, run: sqlite3.Row, waiter: sqlite3.Row) -> None:
+    store.run("delete_waiter", run=run["seq"])
+    if waiter["branches"]:
+        store.run("delete_wakers", run=run["seq"])

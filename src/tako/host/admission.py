@@ -113,6 +113,17 @@ class Admission:
                 await self._gates[group].admit(deadline)
         return await self._store(news, groups, deadline_mono_ms, submit)
 
+    def adopt(self, new: NewRun) -> None:
+        """Complete a child run, whose parent's attempt is under way: it waits where its parent does, so that neither
+        broken nor booting workers refuse it. Nor does a name that a group may declare whose code cannot boot.
+
+        Raises:
+            UnknownWorkflow, PayloadError: it cannot be stored.
+        """
+        if self._registry.group_of(new["workflow"]) is None and self._registry.live.keys() >= self._gates.keys():
+            raise self._registry.unknown(new["workflow"], undone="no child was started")
+        self._complete(new)
+
     async def know(self, workflow: str) -> None:
         """Wait, as an enqueue does, until a worker has told what the current code declares of this workflow.
 

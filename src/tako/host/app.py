@@ -18,7 +18,7 @@ from tako.config.model import Config
 from tako.cron.ticker import Ticked, Ticker
 from tako.engine import runs
 from tako.engine.dispatcher import Dispatcher
-from tako.engine.events import Ended, Event
+from tako.engine.events import Ended, Event, Held
 from tako.engine.upkeep import Upkeep
 from tako.engine.writer import Writer
 from tako.errors import ConfigError, StoreUnavailable, TakoError, Unauthorized, VersionMismatch
@@ -331,6 +331,8 @@ class AppHost:
         for event in events:
             if type(event) is Ended:
                 self.ended_watch.tell(event.run_id)
+            elif type(event) is Held:
+                self.holding.tell_cancelled(event)
         self.alarms.committed(events)
         self.on_events(events)
         if self.streams.has_listeners:

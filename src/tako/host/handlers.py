@@ -100,7 +100,7 @@ class Commands:
 
     async def _withdraw(self, run_id: str) -> None:
         host = self._host
-        withdrawn = await host.writer.do(runs.withdraw, run_id)
+        withdrawn = await host.writer.do(runs.withdraw, run_id, now_ms=host.clock.now_ms())
         if withdrawn:
             raise EnqueueError(
                 f"no worker claimed the run within its deadline, so it was withdrawn ({run_id})",

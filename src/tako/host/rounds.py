@@ -105,6 +105,7 @@ class Rounds:
             "it, due runs and schedules are looked at anew",
         )
         self._host.ticker.look()
+        self._host.dispatcher.look()
 
     # --- store ------------------------------------------------------------------------------------------------------
 

@@ -4,10 +4,24 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from tako.engine import steps, waiters
+from tako.engine import children, steps, waiters
+from tako.engine.wakers import Branch
 from tako.errors import InvalidRequest, LeaseLost, VersionMismatch
 from tako.host import v0
-from tako.host.fields import body, escaped, integer, number, optional_integer, optional_text, table, tables, text, words
+from tako.host.admission import check_new_runs
+from tako.host.fields import (
+    body,
+    escaped,
+    integer,
+    number,
+    optional_integer,
+    optional_text,
+    table,
+    tables,
+    text,
+    texts,
+    words,
+)
 from tako.protocol import PROTOCOL_VERSION
 from tako.protocol.messages import RemoteError, RetryPolicy
 from tako.rpc.connection import Connection, Handler, Message
@@ -17,8 +31,8 @@ if TYPE_CHECKING:
 
 COMMANDS = frozenset(
     {
-        "hello", "claim_runs", "load_steps", "save_step", "park", "finish", "heartbeat", "release_runs",
-        "cancelled", "idle", "log",
+        "hello", "claim_runs", "load_steps", "save_step", "start_child", "load_outcomes", "park", "finish",
+        "heartbeat", "release_runs", "cancelled", "idle", "log",
     }
 )  # fmt: skip
 
@@ -31,6 +45,8 @@ def commands(host: AppHost) -> dict[str, Handler]:
         "claim_runs": own.claim_runs,
         "load_steps": own.load_steps,
         "save_step": own.save_step,
+        "start_child": own.start_child,
+        "load_outcomes": own.load_outcomes,
         "park": own.park,
         "finish": own.finish,
         "heartbeat": own.heartbeat,
@@ -94,6 +110,27 @@ class WorkerCommands:
             now_ms=self._host.clock.now_ms(),
         )
 
+    async def start_child(self, connection: Connection, message: Message) -> Any:
+        """Enqueue a child of a run, once for each name. Broken workers do not refuse it: it is stored, as `blocked`."""
+        host, worker_id = self._host, own_id(connection, message)
+        (new,) = check_new_runs([message.get("run")])
+        host.admission.adopt(new)
+        host.view.note_stored(new["workflow"])
+        return await host.writer.do(
+            children.start,
+            run_id=text(message, "id"),
+            worker_id=worker_id,
+            epoch=integer(message, "epoch"),
+            step_name=text(message, "step_name"),
+            new=new,
+            now_ms=host.clock.now_ms(),
+        )
+
+    async def load_outcomes(self, connection: Connection, message: Message) -> Any:
+        """How runs ended: as many of them, from the first on, as go into one answer."""
+        own_id(connection, message)
+        return {"outcomes": await self._host.writer.read(children.outcomes, texts(message, "runs"))}
+
     async def park(self, connection: Connection, message: Message) -> Any:
         """Let go of a run until a time or a signal; not parked when the value is there already."""
         host, run_id = self._host, text(message, "id")
@@ -106,6 +143,8 @@ class WorkerCommands:
             wake_at_ms=optional_integer(message, "wake_at_ms"),
             event_name=optional_text(message, "event_name"),
             timeout_at_ms=optional_integer(message, "timeout_at_ms"),
+            runs=texts(message, "runs") if "runs" in message else None,
+            branches=_branches(message),
             now_ms=host.clock.now_ms(),
         )
         if parked["parked"]:
@@ -166,6 +205,14 @@ def own_id(connection: Connection, message: Message) -> str:
     if worker_id is None or message.get("worker_id", worker_id) != worker_id:
         raise LeaseLost("stale worker: this connection belongs to another worker")
     return worker_id
+
+
+def _branches(message: Message) -> list[Branch]:
+    """What other branches of a handler wait for; hardly ever anything."""
+    return [
+        {"runs": texts(one, "runs")} if "runs" in one else {"event": text(one, "event")}
+        for one in tables(message, "branches")
+    ]
 
 
 def _pairs(message: Message, name: str) -> list[tuple[str, int]]:

@@ -135,7 +135,8 @@ class RunInfo(TypedDict):
     result_json: NotRequired[str | None]
     steps: NotRequired[list[StepInfo]]
     attempts: NotRequired[list[AttemptInfo]]
-    waiting: NotRequired[dict[str, Any]]  # step, signal (None: a sleep), until_ms (None: without end)
+    # step, signal (None: a sleep, or a gather), until_ms (None: without end); of a gather, runs: those not ended yet
+    waiting: NotRequired[dict[str, Any]]
     signals: NotRequired[list[dict[str, Any]]]  # kept for a wait to come: name, sent_ms
 
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from tako.sdk.runner import Logger, Runner
     from tako.sdk.runner import StepOptions as StepOptions
     from tako.sdk.signals import Signal
-    from tako.sdk.workflow import Workflow
+    from tako.sdk.workflow import Prepared, Workflow
 
     T = TypeVar("T")
     U = TypeVar("U")
@@ -206,8 +206,11 @@ class Context(_Base):
         timeout_ms = timeout_of(signal, timeout)
         return self._runner.wait_for(signal.name, timeout_ms, receiver(signal, default))
 
-    def start(self, name: str, workflow: Workflow[P, R], *args: P.args, **kwargs: P.kwargs) -> Run[R]:
-        """Enqueue a child run, once, whatever happens to this one."""
+    def start(self, name: str, workflow: Workflow[P, R] | Prepared[P, R], *args: P.args, **kwargs: P.kwargs) -> Run[R]:
+        """Enqueue a child run under this name, once, whatever happens to this one; `workflow.using(...)` will do too.
+
+        Broken workers do not refuse it: it is stored, and shown as blocked. It is cancelled with this run.
+        """
         found: Run[R] = self._runner.start(check_name(name), workflow, args, kwargs)
         return found
 
@@ -218,7 +221,12 @@ class Context(_Base):
     def gather(self, *runs: Run[T], return_exceptions: bool) -> list[T | Exception]: ...
 
     def gather(self, *runs: Run[Any], return_exceptions: bool = False) -> Any:
-        """The results of child runs, in order. Holds no worker while it waits."""
+        """The results of child runs, in order. Waits for all of them, and holds no worker meanwhile.
+
+        Raises:
+            RunFailed, RunCancelled: the first child that ended so; the others are listed in it. With
+                `return_exceptions` they are in the list, in their places.
+        """
         return self._runner.gather(runs, return_exceptions=return_exceptions)
 
 
@@ -374,7 +382,7 @@ class AsyncContext(_Base):
         return self._runner.wait_for(signal.name, timeout_ms, receiver(signal, default))
 
     def start(
-        self, name: str, workflow: Workflow[P, R], *args: P.args, **kwargs: P.kwargs
+        self, name: str, workflow: Workflow[P, R] | Prepared[P, R], *args: P.args, **kwargs: P.kwargs
     ) -> Coroutine[Any, Any, Run[R]]:
         """As Context.start."""
         found: Coroutine[Any, Any, Run[R]] = self._runner.start(check_name(name), workflow, args, kwargs)

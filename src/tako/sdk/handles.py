@@ -9,6 +9,7 @@ from tako.sdk import codecs, options, payload, runtime
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from datetime import datetime
     from typing import Any, Generic, TypeVar
 
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from tako.sdk.options import Duration
     from tako.sdk.workflow import Workflow
 
-    R = TypeVar("R")
+    R = TypeVar("R", covariant=True)
     Request = tuple[str, dict[str, Any]]
 else:
     from tako.sdk.generic import Generic, R
@@ -111,7 +112,7 @@ class Run(Generic[R]):
             request = ("wait_run", {"id": self.id, "timeout_ms": wait_ms})
             info = self._ask(request, deadline_s=wait_ms / 1000 + DEADLINE_S)
             if info["status"] in _ENDED:
-                return self._read_result(info)
+                return self.read_result(info)
             deadline.check(info)
 
     async def aresult(self, timeout: "Duration | None" = "30s") -> R:  # noqa: ASYNC109  (the twin of `result`)
@@ -122,7 +123,7 @@ class Run(Generic[R]):
             request = ("wait_run", {"id": self.id, "timeout_ms": wait_ms})
             info = await self._aask(request, deadline_s=wait_ms / 1000 + DEADLINE_S)
             if info["status"] in _ENDED:
-                return self._read_result(info)
+                return self.read_result(info)
             deadline.check(info)
 
     def cancel(self, reason: str = "") -> None:
@@ -183,7 +184,8 @@ class Run(Generic[R]):
             return dict(values)
         return self._workflow.signature.load_values(values)
 
-    def _read_result(self, info: "RunInfo") -> R:
+    def read_result(self, info: "Mapping[str, Any]") -> R:
+        """The result of an ended run of which the engine has told this; raises as `result` does."""
         if info["status"] == "succeeded":
             codec = codecs.ANY if isinstance(self._workflow, str) else self._workflow.signature.result
             found: R = payload.decode(codec, info.get("result_json") or "null", what="result")

@@ -4,10 +4,10 @@ Arguments, step values and the result take the way through JSON that they take u
 be stored is found here too. Sleeps do not wait. Children run inline, where they are started.
 """
 
-from tako.errors import StepError
+from tako.errors import RunCancelled, RunFailed, StepError
 from tako.protocol.ids import uuid7
 from tako.sdk import payload
-from tako.sdk.context import AsyncContext, Context
+from tako.sdk.context import AsyncContext, Context, Stop
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -57,16 +57,42 @@ def _context(workflow: "Workflow[Any, Any]", kind: "Any") -> "Any":
 class _Child:
     """What `ctx.start` gives back inline: the child has run already."""
 
-    def __init__(self, value: "Any") -> None:
+    def __init__(self, workflow: str, value: "Any" = None, error: Exception | None = None) -> None:
         self.id = uuid7()
         self.is_new = True
+        self.workflow = workflow
         self.value = value
+        self.error: Exception | None = None
+        if isinstance(error, Stop):
+            self.error = RunCancelled(f"the child run of {workflow} was cancelled: {error.reason}")
+        elif error is not None:
+            self.error = RunFailed(f"the child run of {workflow} is dead: {type(error).__name__}: {error}")
+            self.error.__cause__ = error
 
     def status(self) -> str:
-        return "succeeded"
+        if self.error is None:
+            return "succeeded"
+        return "cancelled" if isinstance(self.error, RunCancelled) else "dead"
 
     def result(self, timeout: object = None) -> "Any":
+        if self.error is not None:
+            raise self.error
         return self.value
+
+
+def _gathered(runs: "tuple[Any, ...]", return_exceptions: bool) -> "list[Any]":
+    failures = [run for run in runs if run.error is not None]
+    if failures and not return_exceptions:
+        for other in failures[1:]:
+            failures[0].error.add_note(f"also failed: {other.workflow} {other.id}: {other.error}")
+        raise failures[0].error
+    return [run.value if run.error is None else run.error for run in runs]
+
+
+def _child(workflow: "Any") -> "Workflow[Any, Any]":
+    """The workflow itself: `using(...)` says how a run is enqueued, and here none is."""
+    found: Workflow[Any, Any] = getattr(workflow, "_workflow", workflow)
+    return found
 
 
 class _Inline:
@@ -131,10 +157,14 @@ class _Sync(_Inline):
 
     def start(self, name: str, workflow: "Any", args: "tuple[Any, ...]", kwargs: "dict[str, Any]") -> "Any":
         self._visit(name)
-        return _Child(run(workflow, args, kwargs))
+        child = _child(workflow)
+        try:
+            return _Child(child.name, run(child, args, kwargs))
+        except Exception as error:
+            return _Child(child.name, error=error)
 
     def gather(self, runs: "tuple[Any, ...]", *, return_exceptions: bool) -> "list[Any]":
-        return [child.result() for child in runs]
+        return _gathered(runs, return_exceptions)
 
 
 class _Async(_Inline):
@@ -178,10 +208,14 @@ class _Async(_Inline):
 
     async def start(self, name: str, workflow: "Any", args: "tuple[Any, ...]", kwargs: "dict[str, Any]") -> "Any":
         self._visit(name)
-        return _Child(await arun(workflow, args, kwargs))
+        child = _child(workflow)
+        try:
+            return _Child(child.name, await arun(child, args, kwargs))
+        except Exception as error:
+            return _Child(child.name, error=error)
 
     async def gather(self, runs: "tuple[Any, ...]", *, return_exceptions: bool) -> "list[Any]":
-        return [child.result() for child in runs]
+        return _gathered(runs, return_exceptions)
 
 
 class _Log:

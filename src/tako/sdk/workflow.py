@@ -27,8 +27,7 @@ if TYPE_CHECKING:
     from tako.sdk.signals import Signal
 
     P = ParamSpec("P")
-    R = TypeVar("R")
-    R_co = TypeVar("R_co", covariant=True)
+    R = TypeVar("R", covariant=True)
     T = TypeVar("T")
     Schedule = str | Cron | Every
 

@@ -119,8 +119,12 @@ class Bench:
         frame = frame_of(next(self._numbers), body)
         try:
             message = framing.decode(frame[:-1])
-            if message["command"] == "save_step" and self._faults.crashes_after(self.workflow, message["step_name"]):
-                self._crash(message["step_name"])
+            command, step = message["command"], message.get("step_name", "")
+            if command == "start_child" and self._faults.crashes_after(self.workflow, step):
+                self._answer(message)  # the child is there, and nobody was told
+                self._crash(step)
+            if command == "save_step" and self._faults.crashes_after(self.workflow, step):
+                self._crash(step)
             return {"status": "ok", "data": self._answer(message)}
         except TakoError as error:
             return {"status": "error", "code": error.code, "message": error.message, "detail": error.detail}

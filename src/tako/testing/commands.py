@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from tako.engine import inspect, runs, steps, waiters
+from tako.engine import children, inspect, runs, steps, waiters
 from tako.errors import EnqueueError, InvalidRequest, RunFinished, RunNotFound
 from tako.testing.core import Core
 
@@ -31,6 +31,8 @@ class Commands:
             "signal_run": self._signal_run,
             "load_steps": self._load_steps,
             "save_step": self._save_step,
+            "start_child": self._start_child,
+            "load_outcomes": lambda message: {"outcomes": core.read(children.outcomes, message["runs"])},
             "park": self._park,
             "finish": self._finish,
         }
@@ -56,7 +58,7 @@ class Commands:
         """`confirm=True`: in a test a worker is there at once, for what can be claimed at all."""
         info = self._core.run(run_id)
         if info["status"] != "pending" or (info["run_at_ms"] or 0) > self._core.clock.now_ms():
-            self._core.do(runs.withdraw, run_id)
+            self._core.do(runs.withdraw, run_id, now_ms=self._core.clock.now_ms())
             raise EnqueueError(
                 f"no worker claimed the run within its deadline, so it was withdrawn ({run_id})",
                 cure="Enqueue without confirm=True to let it wait.",
@@ -139,6 +141,16 @@ class Commands:
             now_ms=self._core.clock.now_ms(),
         )
 
+    def _start_child(self, message: Message) -> Any:
+        core = self._core
+        return core.do(
+            children.start,
+            **_who(message),
+            step_name=message["step_name"],
+            new=core.adopt(message["run"]),
+            now_ms=core.clock.now_ms(),
+        )
+
     def _park(self, message: Message) -> Any:
         return self._core.do(
             waiters.park,
@@ -147,6 +159,8 @@ class Commands:
             wake_at_ms=message.get("wake_at_ms"),
             event_name=message.get("event_name"),
             timeout_at_ms=message.get("timeout_at_ms"),
+            runs=message.get("runs"),
+            branches=message.get("branches", ()),
             now_ms=self._core.clock.now_ms(),
         )
 

@@ -88,6 +88,13 @@ class Core:
         """
         return _answered(self._admission.enqueue(check_new_runs(news), None))
 
+    def adopt(self, new: NewRun) -> NewRun:
+        """A child run as a daemon would store it."""
+        self.look()
+        (checked,) = check_new_runs([new])
+        self._admission.adopt(checked)
+        return checked
+
     def check(self, news: object) -> list[Enqueued]:
         """What `admit` would answer or refuse now. Nothing is stored."""
         return _answered(self._admission.check(check_new_runs(news), None))

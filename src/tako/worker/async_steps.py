@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from tako.sdk.runner import StepOptions
     from tako.sdk.workflow import Workflow
     from tako.worker.attempt import Bench
+    from tako.worker.children import Ends
 
     class Threads(Protocol):
         """Where sync step functions run."""
@@ -61,7 +62,7 @@ class AsyncAttempt(Attempt):
     """An attempt of an `async def` handler; what its AsyncContext calls."""
 
     is_async = True
-    __slots__ = ("_busy", "_calls", "_quiet", "_waits", "host", "task")
+    __slots__ = ("_busy", "_calls", "_gathers", "_quiet", "_ready", "_waits", "host", "task")
 
     def __init__(self, claimed: ClaimedRun, workflow: Workflow[Any, Any], bench: Bench, host: Host) -> None:
         super().__init__(claimed, workflow, bench)
@@ -70,7 +71,10 @@ class AsyncAttempt(Attempt):
         self.unawaited: dict[int, tuple[str, Coroutine[Any, Any, Any], tuple[str, int]]] = {}
         self._calls = 0
         self._busy = 0  # steps between their start and their acknowledgement
-        self._waits: dict[str, int | None] = {}  # branches that want to park, and when they are due
+        # Branches that want to park: when they are due, and what they wait for.
+        self._waits: dict[str, tuple[int | None, Message]] = {}
+        self._ready: str | None = None  # the branch whose wait is over, as the engine said
+        self._gathers = 0
         self._quiet: asyncio.Event | None = None
 
     def end(self, why: str) -> bool:
@@ -137,6 +141,18 @@ class AsyncAttempt(Attempt):
         self._calls = token = self._calls + 1
         return self._noted(token, f"ctx.wait_for({event!r})", self._wait_for(token, event, timeout_ms, received))
 
+    def start(
+        self, name: str, workflow: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Coroutine[Any, Any, Any]:
+        """As SyncAttempt.start."""
+        self._calls = token = self._calls + 1
+        return self._noted(token, f"ctx.start({name!r})", self._start(token, name, workflow, args, kwargs))
+
+    def gather(self, runs: tuple[Any, ...], *, return_exceptions: bool) -> Coroutine[Any, Any, list[Any]]:
+        """As SyncAttempt.gather."""
+        self._calls = token = self._calls + 1
+        return self._noted(token, "ctx.gather()", self._gather(token, runs, return_exceptions))
+
     def close_unawaited(self) -> errors.StepError | None:
         """Close what nobody awaited, and name the first of them (loud.md 21). The handler has returned."""
         forgotten = list(self.unawaited.values())
@@ -148,7 +164,7 @@ class AsyncAttempt(Attempt):
         call, _, (file, line) = forgotten[0]
         return errors.StepError(
             f"{call} at {tracebacks.short(file)}:{line} was called without await, so it did not run.",
-            cure=f"Write `await {call[:-1]}, ...)`.",
+            cure=f"Write `await {call[:-1]}{', ' if call[-2] != '(' else ''}...)`.",
         )
 
     def _noted(self, token: int, call: str, coroutine: Coroutine[Any, Any, Any]) -> Coroutine[Any, Any, Any]:
@@ -336,39 +352,106 @@ class AsyncAttempt(Attempt):
             text = await self._park(name, due_ms, {"event_name": event, "timeout_at_ms": due_ms})
         return received(values.signal_text(text))
 
+    async def _start(self, token: int, name: str, workflow: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        from tako.worker.children import Child
+
+        self.unawaited.pop(token, None)
+        text = self.visit(name)
+        child = Child(name, workflow, args, kwargs)
+        if text is not None:
+            return child.read_back(text)
+        if self.left:
+            await self._judge_order(name)
+        self._busy += 1
+        try:
+            self.check()
+            return child.started(await self._ask(self.start_message(child)))
+        except TooLarge as large:
+            raise values.too_large("arguments", large.size) from None
+        finally:
+            self._busy -= 1
+            self._became_quiet()
+
+    async def _gather(self, token: int, runs: tuple[Any, ...], return_exceptions: bool) -> list[Any]:
+        from tako.worker.children import Ends, ids_of
+
+        self.unawaited.pop(token, None)
+        ids = ids_of(runs)
+        self._refuse_inside_of_a_step("gather")
+        while True:
+            self.check()
+            if ids:
+                self._gathers += 1
+                await self._park(f"gather#{self._gathers}", None, {"runs": ids})
+            ends = Ends(ids)
+            if await self._ended(ends):
+                return ends.results(runs, return_exceptions=return_exceptions)
+
+    async def _ended(self, ends: Ends) -> bool:
+        """Ask how runs ended; False when one has not, after all."""
+        self._busy += 1  # another branch must not park the run under this one, which goes on now
+        try:
+            while ends.missing:
+                answer = await self._ask(self.outcomes_message(ends.missing))
+                if not ends.take(answer["outcomes"]):
+                    return False
+            return True
+        finally:
+            self._busy -= 1
+            self._became_quiet()
+
     async def _park(self, name: str, due_ms: int | None, fields: Message) -> str | None:
-        """Park the run once every branch waits; of several waits, by the one that is due first."""
-        self._waits[name] = due_ms
+        """Park the run once every branch waits; of several waits, by the one that is due first. The others wake it."""
+        self._waits[name] = due_ms, fields
         try:
             await asyncio.sleep(0)  # the branches behind this one have not begun yet
-            # A step that is being executed would lose its result with the run, so it is waited for.
-            while self._busy or name != self._first_due():
-                if self._quiet is None:
-                    self._quiet = asyncio.Event()
-                await self._quiet.wait()
-                self.check()
-            self._busy += 1  # a second branch that wants to park waits for the answer
-            try:
-                for other, other_ms in list(self._waits.items()):
-                    await self._remember(other, other_ms, unless=name)
-                message = {**self.message("park"), "step_name": name}
-                message.update((key, value) for key, value in fields.items() if value is not None)
-                self.is_leaving = True
-                answer = await self._ask(message, keep=FINAL)
-            finally:
-                self._busy -= 1
+            while True:
+                # A step that is being executed would lose its result with the run, so it is waited for.
+                while self._busy or name != self._whose_turn():
+                    if self._quiet is None:
+                        self._quiet = asyncio.Event()
+                    await self._quiet.wait()
+                    self.check()
+                answer = await self._ask_to_park(name, fields)
+                if self._ready is None:
+                    break
+                self._became_quiet()  # another branch need not wait: it is its turn
         finally:
             del self._waits[name]
             self._became_quiet()
         return self.parked(answer)
 
-    def _first_due(self) -> str:
-        return min(self._waits, key=lambda name: NEVER if (due := self._waits[name]) is None else due)
+    async def _ask_to_park(self, name: str, fields: Message) -> Message:
+        self._busy += 1  # a second branch that wants to park waits for the answer
+        self._ready = None
+        try:
+            others = {other: wait for other, wait in self._waits.items() if other != name}
+            if others:  # whichever ends first, the run goes on, and the rest of them must not begin anew
+                for wait, (due_ms, _) in list(self._waits.items()):
+                    await self._remember(wait, due_ms)
+            message = {**self.message("park"), "step_name": name}
+            message.update((key, value) for key, value in fields.items() if value is not None)
+            branches = {other: branch for other, (_, waits) in others.items() if (branch := _branch(waits))}
+            if branches:
+                message["branches"] = list(branches.values())
+            self.is_leaving = True
+            answer: Message = await self._ask(message, keep=FINAL)
+        finally:
+            self._busy -= 1
+        if "branch" in answer:
+            self.is_leaving = False
+            self._ready = list(branches)[answer["branch"]]
+        return answer
 
-    async def _remember(self, name: str, due_ms: int | None, *, unless: str) -> None:
-        """Save when a wait of another branch is due: when the run goes on, it must not begin anew."""
+    def _whose_turn(self) -> str:
+        if self._ready in self._waits:
+            return self._ready
+        return min(self._waits, key=lambda name: NEVER if (due := self._waits[name][0]) is None else due)
+
+    async def _remember(self, name: str, due_ms: int | None) -> None:
+        """Save when one of several waits is due."""
         marker = f"{name} until"
-        if name != unless and due_ms is not None and marker not in self.saved:
+        if due_ms is not None and marker not in self.saved:
             await self._save(marker, str(due_ms), self.now_ms())
             self.saved[marker] = str(due_ms)
 
@@ -383,3 +466,10 @@ class AsyncAttempt(Attempt):
         if not self._busy and self._quiet is not None:
             self._quiet.set()
             self._quiet = None
+
+
+def _branch(waits: Message) -> Message | None:
+    """What wakes a branch besides its time, as `park` says it."""
+    if "runs" in waits:
+        return {"runs": waits["runs"]}
+    return {"event": waits["event_name"]} if "event_name" in waits else None

@@ -12,7 +12,6 @@ from _thread import allocate_lock, get_ident
 
 from tako import errors
 from tako.protocol import json_text
-from tako.worker import values
 from tako.worker.connection import KEPT
 
 TYPE_CHECKING = False
@@ -23,6 +22,7 @@ if TYPE_CHECKING:
 
     from tako.protocol.messages import ClaimedRun
     from tako.sdk.workflow import Workflow
+    from tako.worker.children import Child
 
     Message = dict[str, Any]
 
@@ -161,16 +161,6 @@ class Attempt:
     def settle(self) -> bool:
         """Whether the caller is the one who reports how the attempt ended."""
         return self.is_settled.acquire(False)
-
-    # Children: a run that is enqueued once, and waited for as for a signal (`@run:<id>`). Not in this version.
-
-    def start(self, name: str, workflow: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """Start a child run."""
-        raise values.not_yet("ctx.start")
-
-    def gather(self, runs: tuple[Any, ...], *, return_exceptions: bool) -> Any:
-        """Wait for children."""
-        raise values.not_yet("ctx.gather")
 
     # Of a handler on the event loop; a thread's has no use for them.
 
@@ -328,6 +318,14 @@ class Attempt:
             f'"command":"save_step",{self._who()},"step_name":{json_text.encode(name)},"result_json":{json_text.encode(text)},'
             f'"started_ms":{started_ms},"attempt":{self.attempt}'
         )
+
+    def start_message(self, child: Child) -> Message:
+        """Enqueue a child under a name; said again, it is the same child."""
+        return {**self.message("start_child"), "step_name": child.name, "run": child.new}
+
+    def outcomes_message(self, ids: list[str]) -> Message:
+        """Ask how runs ended."""
+        return {**self.message("load_outcomes"), "runs": ids}
 
     def succeeded_message(self, text: str) -> str:
         """End the run with this result."""

@@ -135,6 +135,35 @@ class SyncAttempt(Attempt):
             text = self._park(name, event_name=event, timeout_at_ms=timeout_at_ms)
         return received(values.signal_text(text))
 
+    def start(self, name: str, workflow: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Enqueue a child run, or give back the one that was started under this name. Durable on return."""
+        from tako.worker.children import Child
+
+        text = self.visit(name)
+        child = Child(name, workflow, args, kwargs)
+        if text is not None:
+            return child.read_back(text)
+        if self.left:
+            self.judge_order(name)
+        return child.started(self._ask(self.start_message(child), what="arguments"))
+
+    def gather(self, runs: tuple[Any, ...], *, return_exceptions: bool) -> list[Any]:
+        """The results of runs, in order; parks until all have ended."""
+        from tako.worker.children import Ends, ids_of
+
+        ids = ids_of(runs)
+        self._refuse_inside_of_a_step("gather")
+        while True:
+            self.check()
+            if ids:
+                self._park("gather", runs=ids)
+            ends = Ends(ids)
+            while ends.missing:
+                if not ends.take(self._ask(self.outcomes_message(ends.missing), what="ids")["outcomes"]):
+                    break
+            else:
+                return ends.results(runs, return_exceptions=return_exceptions)
+
     # --- in the handler's thread ---
 
     def pause(self, seconds: float) -> None:
@@ -186,11 +215,14 @@ class SyncAttempt(Attempt):
             self.pause(delay_ms / 1000)
 
     def _save(self, name: str, text: str, started_ms: int) -> None:
+        self._ask(self.save_message(name, text, started_ms), what=name)
+
+    def _ask(self, message: Any, *, what: str) -> Any:
         self.check()
         try:
-            self.bench.connection.call(self.save_message(name, text, started_ms), keep=KEPT, run_id=self.run_id)
+            return self.bench.connection.call(message, keep=KEPT, run_id=self.run_id)
         except TooLarge as large:
-            raise values.too_large(name, large.size) from None
+            raise values.too_large(what, large.size) from None
         except errors.TakoError as error:
             raise self.refused(error) from None
 

@@ -129,13 +129,6 @@ def needs_async(name: str, value: Any) -> errors.StepError:
     )
 
 
-def not_yet(what: str) -> errors.TakoError:
-    """The error for what the context will be able to do one day."""
-    return errors.StepError(
-        f"{what} is not there yet in this version.", cure="Enqueue the other workflow in a step, with a key of its own."
-    )
-
-
 def is_async(fn: Any) -> bool:
     """Whether calling `fn` gives a coroutine, told without calling it; partials, methods and callable objects too."""
     while True:

@@ -16,6 +16,7 @@ from tako.logs.render import clean, clock, short_id
 STATUSES = ("pending", "running", "sleeping", "waiting", "limited", "blocked", "succeeded", "cancelled", "dead")
 LISTED = ("id", "workflow", "status", "attempt", "created_ms", "error")
 PAGE = 50
+CHILDREN = 100
 AT_ONCE = 500
 # Cancelling waits a little for handlers that are in the middle of something.
 DEADLINE_S = 60.0
@@ -114,6 +115,10 @@ def _show(context: Context, args: argparse.Namespace) -> int:
     engine = context.engine()
     fields = {"id": run_ids.resolve(engine, args.id), "with": ["payload", "result", "steps", "attempts"]}
     found = engine.call("get_run", fields)
+    page = engine.call("list_runs", {"parent_id": found["id"], "limit": CHILDREN})
+    if page["runs"]:
+        found["children"] = page["runs"][::-1]
+        found["more_children"] = page["next"] is not None
     if context.output.json:
         context.output.document(run_page.document(found))
     else:

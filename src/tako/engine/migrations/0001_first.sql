@@ -134,7 +134,7 @@ CREATE TABLE steps (
   generation INTEGER NOT NULL,
   name       TEXT    NOT NULL,
   kind       TEXT    NOT NULL CHECK (CASE kind WHEN 'step' THEN 1 WHEN 'sleep' THEN 1 WHEN 'signal' THEN 1
-                                             WHEN 'timeout' THEN 1 ELSE 0 END),
+                                             WHEN 'timeout' THEN 1 WHEN 'child' THEN 1 ELSE 0 END),
   attempt    INTEGER NOT NULL,
   epoch      INTEGER NOT NULL,
   started_ms INTEGER,
@@ -150,9 +150,21 @@ CREATE TABLE waiters (
   event     TEXT,
   wake_at_ms INTEGER,
   parked_ms INTEGER NOT NULL,
+  -- How many branches more can wake it, by rows of `wakers`.
+  branches  INTEGER NOT NULL DEFAULT 0,
   CHECK (event IS NOT NULL OR wake_at_ms IS NOT NULL)
 ) STRICT;
 CREATE INDEX waiters_event ON waiters (event) WHERE event IS NOT NULL;
+
+-- What wakes a parked run besides the wait in its row (wakers.py): the ends of the runs that it gathers, each as '@run:'
+-- and the run's id, and the signals that other branches of its handler wait for. A branch wakes it with its last row.
+CREATE TABLE wakers (
+  event  TEXT    NOT NULL,
+  run    INTEGER NOT NULL,
+  branch INTEGER NOT NULL,
+  PRIMARY KEY (event, run, branch)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX wakers_branch ON wakers (run, branch);
 
 -- The mailbox: signals that no wait has taken. `run` is NULL for a v0 signal, which names no run.
 CREATE TABLE signals (

@@ -57,9 +57,6 @@ SELECT seq FROM runs WHERE workflow = :workflow AND key = :key;
 -- name: children_by_id
 SELECT child.seq FROM runs AS parent JOIN runs AS child ON child.parent = parent.seq WHERE parent.id = :id;
 
--- name: children_of
-SELECT id FROM runs WHERE parent = :run ORDER BY seq;
-
 -- name: pending_seqs
 -- The lanes have an index each; NOT INDEXED would read every run that ever was.
 SELECT seq FROM runs WHERE lane = 'ready'

@@ -22,6 +22,14 @@ UNION ALL
 SELECT 'I5', id, 'waits without a waiter' FROM runs
  WHERE parked = 'wait' AND NOT EXISTS (SELECT 1 FROM waiters WHERE run = runs.seq)
 UNION ALL
+SELECT 'I5', coalesce(runs.id, wakers.run), 'is woken by ' || wakers.event || ' without being parked'
+  FROM wakers LEFT JOIN runs ON runs.seq = wakers.run LEFT JOIN waiters ON waiters.run = wakers.run
+ WHERE coalesce(waiters.branches, 0) = 0
+UNION ALL
+SELECT 'L1', parent.id, 'waits for ' || wakers.event || ', which has ended'
+  FROM wakers JOIN runs AS parent ON parent.seq = wakers.run LEFT JOIN runs ON runs.id = substr(wakers.event, 6)
+ WHERE wakers.event LIKE '@run:%' AND runs.ended_ms IS NOT NULL OR wakers.event LIKE '@run:%' AND runs.id IS NULL
+UNION ALL
 SELECT 'I6', id, 'ended with a timer, a lane or an open attempt' FROM runs
  WHERE ended_ms IS NOT NULL AND (run_at_ms IS NOT NULL OR lane IS NOT NULL OR parked IS NOT NULL OR attempt_open)
 UNION ALL

@@ -1,7 +1,7 @@
 -- name: oldest_runs
 -- In the order of arrival from where the last batch ended; no index on the time of ending is paid for at each end.
 SELECT runs.seq, runs.workflow, runs.status, runs.created_ms, runs.ended_ms, runs.acknowledged,
-       parent.seq IS NOT NULL AND parent.ended_ms IS NULL AS is_needed
+       parent.seq IS NOT NULL AND parent.status <> 'succeeded' AS is_needed
   FROM runs LEFT JOIN runs AS parent ON parent.seq = runs.parent
  WHERE runs.seq > :after ORDER BY runs.seq LIMIT :limit;
 

@@ -153,6 +153,11 @@ WITH RECURSIVE family (seq, id, depth) AS (
 )
 SELECT family.id FROM family JOIN runs USING (seq) WHERE runs.ended_ms IS NULL ORDER BY family.depth, family.seq;
 
+-- name: failed_runs
+-- Of these, children of :parent that ended without success; :ids is a JSON list.
+SELECT id FROM runs
+ WHERE id IN (SELECT value FROM json_each(:ids)) AND parent = :parent AND status IN ('dead', 'cancelled') ORDER BY seq;
+
 -- name: unseen_runs
 -- Dead runs that nobody has acknowledged, of one workflow or of all.
 SELECT seq, workflow FROM runs

@@ -24,6 +24,10 @@ SELECT name, result FROM steps WHERE position = :position;
 -- For the message that a step is not there, and for invariants.
 SELECT name FROM steps WHERE run = :run AND generation = :generation ORDER BY position;
 
+-- name: started_children
+-- The children that this generation of a run has started.
+SELECT position, result FROM steps WHERE run = :run AND generation = :generation AND kind = 'child' ORDER BY position;
+
 -- name: copy_steps
 -- A new generation begins with what was saved before the step that runs again. The old one is kept, and is never read
 -- by a worker again.

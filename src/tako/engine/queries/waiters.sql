@@ -1,14 +1,54 @@
 -- name: insert_waiter
 -- A run waits for one thing at a time: its row is the key.
-INSERT INTO waiters (run, step, event, wake_at_ms, parked_ms) VALUES (:run, :step, :event, :wake_at_ms, :parked_ms);
+INSERT INTO waiters (run, step, event, wake_at_ms, parked_ms, branches)
+VALUES (:run, :step, :event, :wake_at_ms, :parked_ms, :branches);
 
 -- name: waiter
 -- What a run waits for.
-SELECT step, event, wake_at_ms, parked_ms FROM waiters WHERE run = :run;
+SELECT step, event, wake_at_ms, parked_ms, branches FROM waiters WHERE run = :run;
 
 -- name: delete_waiter
 -- The wait is resolved, or its run ended.
 DELETE FROM waiters WHERE run = :run;
+
+-- name: insert_waker
+INSERT INTO wakers (event, run, branch) VALUES (:event, :run, :branch);
+
+-- name: delete_wakers
+-- The run goes on, or has ended: nothing else need wake it.
+DELETE FROM wakers WHERE run = :run;
+
+-- name: take_wakers
+-- A run has ended: it wakes nobody twice.
+DELETE FROM wakers WHERE event = :event RETURNING run, branch;
+
+-- name: branch_left
+-- Whether something of this branch is still waited for.
+SELECT 1 FROM wakers WHERE run = :run AND branch = :branch LIMIT 1;
+
+-- name: waker
+-- Whether another branch of this run waits for the signal.
+SELECT 1 FROM wakers WHERE event = :event AND run = :run LIMIT 1;
+
+-- name: woken_by
+-- Those with another branch that waits for this name.
+SELECT DISTINCT runs.id FROM wakers JOIN runs ON runs.seq = wakers.run WHERE wakers.event = :event;
+
+-- name: gathered_runs
+-- What a run still waits for, for people.
+SELECT substr(event, 6) AS id FROM wakers WHERE run = :run AND event LIKE '@run:%';
+
+-- name: unfinished_runs
+-- Of these; :ids is a JSON list.
+SELECT id FROM runs WHERE id IN (SELECT value FROM json_each(:ids)) AND ended_ms IS NULL;
+
+-- name: outcome
+-- How these runs ended, or that they did not, with what a parent is told of it. Each by its primary key.
+SELECT r.id, r.workflow, r.status, r.reason, results.result,
+       CASE r.status WHEN 'dead' THEN (SELECT traceback FROM attempts
+         WHERE run = r.seq AND traceback IS NOT NULL ORDER BY epoch DESC LIMIT 1) END AS traceback
+  FROM runs AS r LEFT JOIN results ON results.run = r.seq
+ WHERE r.id = :id;
 
 -- name: waiting_for
 -- v0: everybody who waits for this name, the longest waiting first.
@@ -39,9 +79,12 @@ SELECT position, payload, signal_id FROM signals WHERE run IS NULL AND event = :
 -- deleted instead, so that a run that takes thousands finds the next one at once.
 UPDATE signals SET taken_ms = :now_ms, payload = '' WHERE position = :position;
 
--- name: unconsumed_signals
--- Asked at the end of each run, so it must cost next to nothing when there are none.
-SELECT event FROM signals WHERE run = :run AND taken_ms IS NULL;
+-- name: left_behind
+-- Asked at the end of each run, so it must cost next to nothing when there is nothing: signals that no wait has taken,
+-- and (NULL) whether somebody waits for this end.
+SELECT event FROM signals WHERE run = :run AND taken_ms IS NULL
+UNION ALL
+SELECT NULL FROM wakers WHERE event = :ended;
 
 -- name: delete_unconsumed_signals
 -- Nobody will take them any more.
