@@ -474,3 +474,79 @@ def test_a_store_in_memory_reads_where_it_writes() -> None:
         store.close()
 
     asyncio.run(story())
+
+
+# --- in which thread ------------------------------------------------------------------------------------------------
+
+
+def where(store: Store) -> str:
+    return threading.current_thread().name
+
+
+def test_a_short_rule_runs_on_the_loop_s_thread_while_commits_are_quick(tell: Callable[..., None]) -> None:
+    async def story(house: House) -> None:
+        assert await house.writer.ask(where) == threading.current_thread().name
+        assert await house.writer.ask(where, is_short=False) == "tako-writer"
+        assert await house.writer.do(where) == "tako-writer"
+
+    tell(story)
+
+
+def test_what_comes_with_a_long_rule_goes_along_to_the_thread(tell: Callable[..., None]) -> None:
+    async def story(house: House) -> None:
+        short, long = house.writer.ask(where), house.writer.ask(where, is_short=False)
+        assert await short == await long == "tako-writer"
+
+    tell(story)
+
+
+def test_on_a_slow_disk_short_rules_go_to_the_thread_and_the_loop_goes_on(tell: Callable[..., None]) -> None:
+    now = [100.0]
+
+    async def story(house: House) -> None:
+        commit = house.store.commit
+
+        def slowly() -> None:
+            commit()
+            now[0] += took_s
+
+        house.store.commit = slowly  # type: ignore[method-assign]
+        took_s = 0.5
+        await house.writer.ask(where)
+        assert await house.writer.ask(where) == "tako-writer"
+        took_s = 0.0001
+        for _ in range(100):
+            await house.writer.ask(where)
+        assert await house.writer.ask(where) == threading.current_thread().name
+
+    tell(story, monotonic=lambda: now[0])
+
+
+def test_a_file_that_another_process_has_locked_is_not_waited_for_on_the_loop(
+    tell: Callable[..., None], path: Path
+) -> None:
+    async def story(house: House) -> None:
+        with locked_by_another(path):
+            turns = 0
+            answer = house.writer.ask(runs.enqueue, [{"id": "a", "workflow": "w", "payload_json": "{}"}], now_ms=1)
+            waiting = asyncio.ensure_future(house.writer.read(ids))
+            while turns < 5:
+                turns += 1
+                await asyncio.sleep(0.01)
+            assert await waiting == []
+            assert not answer.done(), "it waits for its two seconds, in the thread"
+        assert await answer == [{"id": "a", "is_new": True}]
+        assert await house.writer.ask(where) == threading.current_thread().name
+
+    tell(story)
+
+
+def test_a_bug_in_what_is_done_with_an_answer_keeps_nobody_else_from_theirs(tell: Callable[..., None]) -> None:
+    async def story(house: House) -> None:
+        bugs: list[dict[str, Any]] = []
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: bugs.append(context))
+        house.writer.ask(where).then(lambda _: 1 // 0)
+        assert await house.writer.ask(where)
+        assert isinstance(bugs[0]["exception"], ZeroDivisionError)
+
+    tell(story)

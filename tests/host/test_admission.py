@@ -9,6 +9,7 @@ from typing import Any, cast
 
 import pytest
 
+from tako.engine.answer import Answer
 from tako.errors import EnqueueError, InvalidRequest, PayloadError, UnknownWorkflow, WorkerUnhealthy
 from tako.host.admission import Admission, check_new_runs
 from tako.host.registry import Registry
@@ -68,16 +69,12 @@ class Scene:
     def look(self) -> None:
         self.looked += 1
 
-    def check(self, news: Sequence[NewRun], deadline_mono_ms: int | None) -> asyncio.Future[list[Enqueued]]:
-        future: asyncio.Future[list[Enqueued]] = asyncio.get_running_loop().create_future()
-        future.set_result([{"id": new["id"], "is_new": True} for new in news])
-        return future
+    def check(self, news: Sequence[NewRun], deadline_mono_ms: int | None) -> Answer[list[Enqueued]]:
+        return Answer.of([{"id": new["id"], "is_new": True} for new in news])
 
-    def submit(self, news: Sequence[NewRun], deadline_mono_ms: int | None) -> asyncio.Future[list[Enqueued]]:
+    def submit(self, news: Sequence[NewRun], deadline_mono_ms: int | None) -> Answer[list[Enqueued]]:
         self.stored += news
-        future: asyncio.Future[list[Enqueued]] = asyncio.get_running_loop().create_future()
-        future.set_result([{"id": new["id"], "is_new": True} for new in news])
-        return future
+        return Answer.of([{"id": new["id"], "is_new": True} for new in news])
 
     def enqueue(self, **fields: Any) -> list[Enqueued]:
         async def story() -> list[Enqueued]:

@@ -8,6 +8,7 @@ from typing import Any, cast
 
 import pytest
 
+from tako.engine.answer import Answer
 from tako.host.claims import Claims, Want
 from tako.protocol.messages import ClaimedRun
 
@@ -21,18 +22,18 @@ class Store:
 
     def __init__(self) -> None:
         self.ready: list[ClaimedRun] = []
-        self.asked: list[tuple[asyncio.Future[list[ClaimedRun]], int]] = []
+        self.asked: list[tuple[Answer[list[ClaimedRun]], int]] = []
         self.claimed: list[tuple[str, list[ClaimedRun]]] = []
 
-    def claim(self, group: str, worker_id: str, max_runs: int, solo: bool) -> asyncio.Future[list[ClaimedRun]]:
-        future: asyncio.Future[list[ClaimedRun]] = asyncio.get_running_loop().create_future()
-        self.asked.append((future, max_runs))
-        return future
+    def claim(self, group: str, worker_id: str, max_runs: int, solo: bool) -> Answer[list[ClaimedRun]]:
+        answer: Answer[list[ClaimedRun]] = Answer()
+        self.asked.append((answer, max_runs))
+        return answer
 
     def answer(self) -> None:
-        future, max_runs = self.asked.pop(0)
+        answer, max_runs = self.asked.pop(0)
         taken, self.ready = self.ready[:max_runs], self.ready[max_runs:]
-        future.set_result(taken)
+        answer.set_result(taken)
 
     def on_claimed(self, want: Want, claimed: list[ClaimedRun]) -> None:
         self.claimed.append((want.worker_id, claimed))
@@ -60,7 +61,7 @@ async def turns(count: int = 3) -> None:
         await asyncio.sleep(0)
 
 
-def ask(claims: Claims, worker_id: str = "w1", **kwargs: Any) -> asyncio.Future[list[ClaimedRun]]:
+def ask(claims: Claims, worker_id: str = "w1", **kwargs: Any) -> Answer[list[ClaimedRun]]:
     options: dict[str, Any] = {"max_runs": 1, "wait_s": 60.0, "solo": False, **kwargs}
     return claims.ask(group="default", worker_id=worker_id, **options)
 

@@ -1,7 +1,10 @@
-"""The one thread that writes: what queued up while the last transaction was committed goes into the next one together.
+"""The one place that writes: what came in while the last transaction was committed goes into the next one together.
 
-It never waits for more to come, and nobody is answered before COMMIT has returned (D3). Reads have a second thread and
-a connection that cannot write, so a slow list never holds up an enqueue.
+It never waits for more to come, and nobody is answered before COMMIT has returned (D3). There is one transaction at a
+time, in one of two threads. Short rules (`ask`) run on the loop's own thread as long as the disk commits in
+less time than it takes to wake another thread and be woken by it; all others, the checkpoints, and everything on a slow
+or locked disk have a thread of their own, so that the loop goes on answering. Reads have another thread and a
+connection that cannot write, so a slow list never holds up an enqueue.
 """
 
 from __future__ import annotations
@@ -15,6 +18,7 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from tako.engine import faults
+from tako.engine.answer import Answer
 from tako.engine.events import Event
 from tako.engine.store import BUSY_TIMEOUT_MS, Reader, Store
 from tako.errors import StoreDamaged, StoreUnavailable, TakoError
@@ -23,6 +27,10 @@ T = TypeVar("T")
 
 # So many callers share a transaction at most; the others are not made to wait for all of them.
 _MAX_BATCH = 512
+# Commits that take longer, on average, are left to the thread. Waking it and being woken by it takes about 0.1 ms; a
+# loop that stands still for so long is not noticed by anybody.
+_QUICK_S = 0.002
+_WEIGHT = 0.1  # of the newest commit in that average
 # The log is copied into the file when nobody has written for so long, or when it has grown by about so many pages.
 _IDLE_S = 1.0
 _CHECKPOINT_PAGES = 4_000
@@ -56,16 +64,24 @@ class Writer:
         self._loop = loop
         self._monotonic = monotonic
         self._incoming: list[_Call] = []
-        self._queue: queue.SimpleQueue[tuple[float, list[_Call]] | None] = queue.SimpleQueue()
+        self._since = 0.0  # when the first of them came
+        self._is_planned = False  # `_flush` will be called at the end of this turn of the loop
+        self._is_away = False  # the store is with the thread
+        self._came_back: asyncio.Future[None] | None = None  # for `stop`, which waits for that
+        self._queue: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._reads: queue.SimpleQueue[_Call | None] = queue.SimpleQueue()
         self._broken: TakoError | None = None
         self._stopping = False
+        self._commit_s = 0.0  # how long a commit takes
+        self._patience_ms = BUSY_TIMEOUT_MS  # how long SQLite waits for a lock, as it was told last
         self._pages = 0.0
+        self._wrote_at = 0.0
+        self._idle_timer: asyncio.TimerHandle | None = None
         self._threads: list[threading.Thread] = []
         self._start()
 
     def _start(self) -> None:
-        """Start the threads. A simulation has none, and calls `_transact` itself."""
+        """Start the threads. A simulation has none."""
         self._threads.append(threading.Thread(target=self._write_forever, name="tako-writer", daemon=True))
         if self._store.path is not None:
             self._threads.append(threading.Thread(target=self._read_forever, name="tako-reader", daemon=True))
@@ -89,96 +105,178 @@ class Writer:
     ) -> asyncio.Future[T]:
         """`do` for callers that gather many answers. Call it on the loop."""
         future: asyncio.Future[T] = self._loop.create_future()
-        if self._refuse(future):
-            return future
-        self._incoming.append(_Call(fn, args, kwargs, deadline_mono_ms, future))
-        if len(self._incoming) == 1:
-            # At the end of this turn of the loop, so that all it has read goes in one piece to the thread.
-            self._loop.call_soon(self._flush)
+        self._take(_Call(fn, args, kwargs, deadline_mono_ms, future, is_short=False))
         return future
 
+    def ask(
+        self,
+        fn: Callable[..., T],
+        *args: Any,
+        deadline_mono_ms: float | None = None,
+        is_short: bool = True,
+        **kwargs: Any,
+    ) -> Answer[T]:
+        """`do` for what is asked thousands of times a second. A rule that is short, which means that it takes far less
+        than a millisecond, may run on the loop's thread."""
+        answer: Answer[T] = Answer()
+        self._take(_Call(fn, args, kwargs, deadline_mono_ms, answer, is_short=is_short))
+        return answer
+
     async def read(self, fn: Callable[..., T], *args: Any, **kwargs: Any) -> T:
-        """Run `fn(reader, *args, **kwargs)` on one snapshot of the store, beside the writing thread."""
+        """Run `fn(reader, *args, **kwargs)` on one snapshot of the store, beside the writing."""
         future: asyncio.Future[T] = self._loop.create_future()
-        if not self._refuse(future):
-            call = _Call(fn, args, kwargs, None, future)
-            if self._store.path is None:
-                self._hand_over([call])
-            else:
-                self._reads.put(call)
+        call = _Call(fn, args, kwargs, None, future, is_short=False)
+        if self._store.path is None:
+            self._take(call)
+        elif not self._refuse(call):
+            self._reads.put(call)
         return await future
 
     async def stop(self) -> None:
         """Finish what was submitted, checkpoint, end the threads. The store stays open: closing it is its opener's."""
         if not self._stopping:
-            self._flush()
             self._stopping = True
+            while self._incoming or self._is_away:
+                if self._is_away:
+                    self._came_back = self._came_back or self._loop.create_future()
+                    await self._came_back
+                else:
+                    self._flush()
+            if self._idle_timer is not None:
+                self._idle_timer.cancel()
+            self._queue.put(self._checkpoint)
             self._queue.put(None)
             self._reads.put(None)
         for thread in self._threads:
             await self._loop.run_in_executor(None, thread.join)
-        # The answers of the last batch were posted to the loop before its thread ended: let them be delivered.
+        # The answers of the last reads were posted to the loop before their thread ended: let them be delivered.
         await asyncio.sleep(0)
 
-    def _refuse(self, future: asyncio.Future[Any]) -> bool:
+    # --- on the loop ------------------------------------------------------------------------------------------------
+
+    def _take(self, call: _Call) -> None:
+        if self._refuse(call):
+            return
+        if not self._incoming:
+            self._since = self._monotonic()
+        self._incoming.append(call)
+        if not self._is_planned and not self._is_away:
+            # At the end of this turn of the loop, so that all it has read goes into one transaction.
+            self._is_planned = True
+            self._loop.call_soon(self._flush)
+
+    def _refuse(self, call: _Call) -> bool:
         if self._broken is not None:
-            future.set_exception(self._broken)
+            call.answer.set_exception(self._broken)
         elif self._stopping:
-            future.set_exception(StoreUnavailable("the engine is stopping.", detail={"reason": "STOPPING"}))
-        return future.done()
+            call.answer.set_exception(StoreUnavailable("the engine is stopping.", detail={"reason": "STOPPING"}))
+        return call.answer.done()
 
     def _flush(self) -> None:
-        if self._incoming:
-            calls, self._incoming = self._incoming, []
-            self._hand_over(calls)
+        self._is_planned = False
+        if self._is_away or not self._incoming:
+            return
+        batch, self._incoming = self._incoming[:_MAX_BATCH], self._incoming[_MAX_BATCH:]
+        self._hand_over(batch)
 
-    def _hand_over(self, calls: list[_Call]) -> None:
-        self._queue.put((self._monotonic(), calls))
+    def _hand_over(self, batch: list[_Call]) -> None:
+        """Have it committed, here or in the thread. A simulation does it when it likes, with `_transact`."""
+        since = self._since
+        if self._commit_s < _QUICK_S and all(call.is_short for call in batch):
+            try:
+                self._be_patient(0)
+                events = self._commit(batch)
+            except _Locked:
+                pass
+            else:
+                self._deliver(batch, events)
+                self._go_on()
+                return
+        self._send_away(lambda: self._transact(batch, since=since))
+
+    def _send_away(self, work: Callable[[], None]) -> None:
+        self._is_away = True
+        self._queue.put(work)
+
+    def _come_back(self, batch: list[_Call], events: list[Event]) -> None:
+        """The thread is through with this."""
+        self._is_away = False
+        if self._came_back is not None:
+            self._came_back.set_result(None)
+            self._came_back = None
+        self._deliver(batch, events)
+        self._go_on()
+
+    def _go_on(self) -> None:
+        """After a transaction or a checkpoint: a checkpoint, what came in meanwhile, or wait."""
+        if self._is_away:
+            return
+        if self._pages >= _CHECKPOINT_PAGES:
+            self._send_away(self._checkpoint_away)
+        elif self._incoming and not self._is_planned:
+            self._is_planned = True
+            self._loop.call_soon(self._flush)
+        elif self._pages > 0:
+            self._wrote_at = self._loop.time()
+            if self._idle_timer is None and not self._stopping:
+                self._idle_timer = self._loop.call_later(_IDLE_S, self._look_if_idle)
+
+    def _look_if_idle(self) -> None:
+        """An idle store gets its checkpoint once, and is then left alone until there is work."""
+        self._idle_timer = None
+        left_s = self._wrote_at + _IDLE_S - self._loop.time()
+        if self._is_away or self._incoming or self._pages == 0:
+            return  # whatever comes back sets the timer again
+        if left_s > 0:
+            self._idle_timer = self._loop.call_later(left_s, self._look_if_idle)
+        else:
+            self._send_away(self._checkpoint_away)
+
+    def _deliver(self, batch: list[_Call], events: list[Event]) -> None:
+        if events:
+            self._on_commit(events)
+        for call in batch:
+            answer = call.answer
+            if answer.done():  # its caller was cancelled meanwhile
+                continue
+            try:
+                if call.error is None:
+                    answer.set_result(call.result)
+                else:
+                    answer.set_exception(call.error)
+            except Exception as error:  # a bug in what somebody does with an answer: the others get theirs
+                self._loop.call_exception_handler({"message": "an answer could not be given", "exception": error})
 
     # --- the writing thread -----------------------------------------------------------------------------------------
 
     def _write_forever(self) -> None:
-        waiting: list[_Call] = []
-        since = 0.0
-        running = True
-        while running or waiting:
-            if not waiting:
-                item = self._wait()
-                if item is None:
-                    break
-                since, waiting = item[0], list(item[1])
-            while len(waiting) < _MAX_BATCH and running:
-                try:
-                    more = self._queue.get_nowait()
-                except queue.Empty:
-                    break
-                if more is None:
-                    running = False
-                else:
-                    waiting += more[1]
-            batch, waiting = waiting[:_MAX_BATCH], waiting[_MAX_BATCH:]
-            self._transact(batch, since=since)
-        self._checkpoint()
-
-    def _wait(self) -> tuple[float, list[_Call]] | None:
-        """The next piece of work. An idle store gets its checkpoint once, and then sleeps until there is work."""
-        if self._pages >= _CHECKPOINT_PAGES:
-            self._checkpoint()
-        if self._pages > 0:
-            try:
-                return self._queue.get(timeout=_IDLE_S)
-            except queue.Empty:
-                self._checkpoint()
-        return self._queue.get()
+        while (work := self._queue.get()) is not None:
+            work()
 
     def _transact(self, batch: list[_Call], *, since: float) -> None:
-        events: list[Event] = []
+        # Two seconds from when the callers asked, not from when their turn came: D10 counts from there.
+        waited_ms = int((self._monotonic() - since) * 1000)
+        self._be_patient(BUSY_TIMEOUT_MS - waited_ms if waited_ms > BUSY_TIMEOUT_MS // 10 else BUSY_TIMEOUT_MS)
+        self._post(self._come_back, batch, self._commit(batch))
+
+    def _checkpoint_away(self) -> None:
+        self._checkpoint()
+        self._post(self._come_back, [], [])
+
+    # --- a transaction, in either thread ----------------------------------------------------------------------------
+
+    def _commit(self, batch: list[_Call]) -> list[Event]:
         if self._broken is not None:
             _fail(batch, self._broken)
-        else:
-            self._wait_for_lock_until(since)
-            events = self._commit_together(batch)
-        self._post(self._deliver, batch, events)
+            return []
+        return self._commit_together(batch)
+
+    def _be_patient(self, patience_ms: int) -> None:
+        """How long SQLite waits for another process that has locked the file: on the loop not at all."""
+        patience_ms = max(0, patience_ms)
+        if patience_ms != self._patience_ms:
+            self._patience_ms = patience_ms
+            self._store.connection.execute(f"PRAGMA busy_timeout = {patience_ms}").fetchall()
 
     def _commit_together(self, batch: list[_Call]) -> list[Event]:
         """One transaction for all. When one of them breaks it, each gets its own."""
@@ -193,10 +291,14 @@ class Writer:
                 store.rollback()
                 _fail(late, _too_late())
                 return self._commit_together([call for call in batch if call not in late])
+            began = self._monotonic()
             store.commit()
+            self._commit_s += _WEIGHT * (self._monotonic() - began - self._commit_s)
         except Exception as error:
             # Whatever it was, the batch must not stay half done; who caused it is found by running one by one.
             store.rollback()
+            if self._patience_ms == 0 and _is_lock(error):
+                raise _Locked from error
             return self._recover(batch, error)
         changed = store.connection.total_changes - changes
         if self._is_unavailable and changed:
@@ -232,6 +334,7 @@ class Writer:
         if len(batch) == 1:
             _fail(batch, error)
             return []
+        self._be_patient(BUSY_TIMEOUT_MS)  # what has been committed of a batch must not be sent away with the rest
         return [event for call in batch for event in self._commit_together([call])]
 
     def _break(self, error: TakoError) -> None:
@@ -239,19 +342,9 @@ class Writer:
         if self._on_fatal is not None:
             self._post(self._on_fatal, error)
 
-    def _wait_for_lock_until(self, since: float) -> None:
-        """Two seconds from when the callers asked, not from when their turn came: D10 counts from there."""
-        waited_ms = int((self._monotonic() - since) * 1000)
-        if waited_ms > BUSY_TIMEOUT_MS // 10:
-            left_ms = max(1, BUSY_TIMEOUT_MS - waited_ms)
-            self._store.connection.execute(f"PRAGMA busy_timeout = {left_ms}").fetchall()
-        elif self._short_timeout:
-            self._store.connection.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT_MS}").fetchall()
-        self._short_timeout = waited_ms > BUSY_TIMEOUT_MS // 10
-
-    _short_timeout = False
-
     def _account(self, changes: int) -> None:
+        if self._store.path is None:
+            return  # there is no log
         self._pages += _PAGES_A_COMMIT + changes * _PAGES_A_CHANGE + self._store.bytes_written / _PAGE_BYTES
         self._store.bytes_written = 0
 
@@ -297,22 +390,11 @@ class Writer:
             # The loop is closed: nobody is left to be told. What was committed stays committed.
             assert self._loop.is_closed()
 
-    def _deliver(self, batch: list[_Call], events: list[Event]) -> None:
-        if events:
-            self._on_commit(events)
-        for call in batch:
-            if call.future.done():  # its caller was cancelled meanwhile
-                continue
-            if call.error is None:
-                call.future.set_result(call.result)
-            else:
-                call.future.set_exception(call.error)
-
 
 class _Call:
     """One caller's rule on its way through the thread."""
 
-    __slots__ = ("args", "deadline_mono_ms", "error", "fn", "future", "kwargs", "result")
+    __slots__ = ("answer", "args", "deadline_mono_ms", "error", "fn", "is_short", "kwargs", "result")
 
     def __init__(
         self,
@@ -320,18 +402,30 @@ class _Call:
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
         deadline_mono_ms: float | None,
-        future: asyncio.Future[Any],
+        answer: asyncio.Future[Any] | Answer[Any],
+        *,
+        is_short: bool,
     ) -> None:
         self.fn = fn
         self.args = args
         self.kwargs = kwargs
         self.deadline_mono_ms = deadline_mono_ms
-        self.future = future
+        self.answer = answer
+        self.is_short = is_short
         self.result: Any = None
         self.error: Exception | None = None
 
     def is_late(self, now: float) -> bool:
         return self.error is None and self.deadline_mono_ms is not None and now * 1000 > self.deadline_mono_ms
+
+
+class _Locked(Exception):
+    """Another process has locked the file, and this thread must not wait for it."""
+
+
+def _is_lock(error: Exception) -> bool:
+    code = getattr(error, "sqlite_errorcode", None)
+    return code is not None and code & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
 
 
 def _copy_log_into_file(store: Store) -> None:

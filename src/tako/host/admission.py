@@ -6,12 +6,12 @@ HELLO or has failed (contract.md 3.2, rows 5b, 11, 14, 15). What is admitted is 
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, Protocol, cast
 
 from tako.clock import Clock
+from tako.engine.answer import Answer
 from tako.errors import EnqueueError, InvalidRequest, PayloadError
 from tako.host import fields
 from tako.host.registry import Registry, check_payload
@@ -21,7 +21,7 @@ from tako.protocol.messages import Enqueued, NewRun
 MAX_PAYLOAD_BYTES = 1_048_576
 DEFAULT_DEADLINE_S = 5.0
 
-Submit = Callable[[Sequence[NewRun], int | None], asyncio.Future[list[Enqueued]]]
+Submit = Callable[[Sequence[NewRun], int | None], Answer[list[Enqueued]]]
 
 
 class Gate(Protocol):
@@ -65,15 +65,15 @@ class Admission:
         self._look = look
         self.closed: str | None = None  # why nothing is admitted any more
 
-    def enqueue(self, news: Sequence[NewRun], deadline_mono_ms: int | None) -> asyncio.Future[list[Enqueued]] | Any:
-        """Store the runs, now (a future) or after a wait (a coroutine); all of them or none.
+    def enqueue(self, news: Sequence[NewRun], deadline_mono_ms: int | None) -> Answer[list[Enqueued]] | Any:
+        """Store the runs, now (an Answer) or after a wait (a coroutine); all of them or none.
 
         Raises:
             WorkerUnhealthy, UnknownWorkflow, PayloadError, StoreUnavailable: nothing was stored.
         """
         return self._admit(news, deadline_mono_ms, self._submit)
 
-    def check(self, news: Sequence[NewRun], deadline_mono_ms: int | None) -> asyncio.Future[list[Enqueued]] | Any:
+    def check(self, news: Sequence[NewRun], deadline_mono_ms: int | None) -> Answer[list[Enqueued]] | Any:
         """Refuse what `enqueue` would refuse now, and store nothing. For whoever sends after a commit of its own."""
         return self._admit(news, deadline_mono_ms, self._check)
 
@@ -152,7 +152,7 @@ class Admission:
 
     def _store(
         self, news: Sequence[NewRun], groups: set[str], deadline_mono_ms: int | None, submit: Submit
-    ) -> asyncio.Future[list[Enqueued]]:
+    ) -> Answer[list[Enqueued]]:
         for new in news:
             self._complete(new)
         stored = submit(news, deadline_mono_ms)

@@ -17,6 +17,7 @@ from tako.config import load
 from tako.config.model import Config
 from tako.cron.ticker import Ticked, Ticker
 from tako.engine import runs
+from tako.engine.answer import Answer
 from tako.engine.dispatcher import Dispatcher
 from tako.engine.events import Ended, Event, Held
 from tako.engine.upkeep import Upkeep
@@ -53,6 +54,8 @@ from tako.supervisor.spawn import SpawnRequest
 
 # Looking costs a stat a file, so a burst of enqueues shares one look.
 LOOK_AGAIN_S = 0.005
+# So many runs are stored in less time than anybody notices.
+A_FEW = 20
 
 
 class AppHost:
@@ -274,13 +277,19 @@ class AppHost:
         stored: list[Enqueued] = await self.admission.enqueue(news, deadline_mono_ms)
         return stored
 
-    def _submit_enqueue(self, news: Sequence[NewRun], deadline_mono_ms: int | None) -> asyncio.Future[list[Enqueued]]:
+    def _submit_enqueue(self, news: Sequence[NewRun], deadline_mono_ms: int | None) -> Answer[list[Enqueued]]:
         for new in news:
             self.view.note_stored(new["workflow"])
-        return self.writer.submit(runs.enqueue, news, now_ms=self.clock.now_ms(), deadline_mono_ms=deadline_mono_ms)
+        return self.writer.ask(
+            runs.enqueue,
+            news,
+            now_ms=self.clock.now_ms(),
+            deadline_mono_ms=deadline_mono_ms,
+            is_short=len(news) <= A_FEW,
+        )
 
-    def _submit_check(self, news: Sequence[NewRun], deadline_mono_ms: int | None) -> asyncio.Future[list[Enqueued]]:
-        return self.writer.submit(runs.check, news, deadline_mono_ms=deadline_mono_ms)
+    def _submit_check(self, news: Sequence[NewRun], deadline_mono_ms: int | None) -> Answer[list[Enqueued]]:
+        return self.writer.ask(runs.check, news, deadline_mono_ms=deadline_mono_ms, is_short=len(news) <= A_FEW)
 
     def look_now(self) -> None:
         """Something was changed by a command of ours: notice it at once, new files too."""

@@ -13,9 +13,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 
+from tako.engine.answer import Answer
 from tako.protocol.messages import ClaimedRun
 
-Claim = Callable[[str, str, int, bool], "asyncio.Future[list[ClaimedRun]]"]  # group, worker, max, solo
+Claim = Callable[[str, str, int, bool], Answer[list[ClaimedRun]]]  # group, worker, max, solo
 
 
 @dataclass(slots=True, eq=False)
@@ -26,7 +27,7 @@ class Want:
     worker_id: str
     max_runs: int
     solo: bool
-    answer: asyncio.Future[list[ClaimedRun]]
+    answer: Answer[list[ClaimedRun]]
     timer: asyncio.TimerHandle | None = None
 
 
@@ -47,14 +48,11 @@ class Claims:
         self._desks: dict[tuple[str, bool], _Desk] = {}
         self._under_way: set[Want] = set()  # with the writer
 
-    def ask(
-        self, *, group: str, worker_id: str, max_runs: int, wait_s: float, solo: bool
-    ) -> asyncio.Future[list[ClaimedRun]]:
+    def ask(self, *, group: str, worker_id: str, max_runs: int, wait_s: float, solo: bool) -> Answer[list[ClaimedRun]]:
         """Runs for this worker, as soon as there are some; [] after `wait_s`."""
-        loop = asyncio.get_running_loop()
-        want = Want(group, worker_id, max_runs, solo, loop.create_future())
+        want = Want(group, worker_id, max_runs, solo, Answer())
         if wait_s > 0:
-            want.timer = loop.call_later(wait_s, self._give_up, want)
+            want.timer = asyncio.get_running_loop().call_later(wait_s, self._give_up, want)
         self._try(want)
         return want.answer
 
@@ -101,13 +99,12 @@ class Claims:
         heard = self._desk(want.group, want.solo).heard
         self._under_way.add(want)
         claim = self._claim(want.group, want.worker_id, want.max_runs, want.solo)
-        claim.add_done_callback(partial(self._settle, want, heard))
+        claim.then(partial(self._settle, want, heard))
 
-    def _settle(self, want: Want, heard: int, claim: asyncio.Future[list[ClaimedRun]]) -> None:
+    def _settle(self, want: Want, heard: int, claim: Answer[list[ClaimedRun]]) -> None:
         self._under_way.discard(want)
         desk = self._desk(want.group, want.solo)
-        error = asyncio.CancelledError() if claim.cancelled() else claim.exception()
-        if error is not None:
+        if (error := claim.error()) is not None:
             self._resolve(want, error=error)
         elif claimed := claim.result():
             self._on_claimed(want, claimed)

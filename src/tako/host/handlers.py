@@ -8,11 +8,12 @@ from collections.abc import Awaitable, Callable, Collection
 from typing import TYPE_CHECKING, Any
 
 from tako.engine import inspect, runs, waiters
+from tako.engine.answer import Answer
 from tako.errors import EnqueueError, InvalidRequest, RunFinished, RunNotFound, TakoError
 from tako.host import backup, pausing, scheduling, status, v0, workers
 from tako.host.admission import check_new_runs
 from tako.host.fields import body, flag, integer, optional_integer, optional_text, text, texts
-from tako.protocol.messages import NewRun, RunInfo
+from tako.protocol.messages import Enqueued, NewRun, RunInfo
 from tako.rpc.connection import Connection, Handler, Message
 
 if TYPE_CHECKING:
@@ -59,25 +60,21 @@ class Commands:
         self._host = host
 
     def enqueue_runs(self, connection: Connection, message: Message) -> Any:
-        """One transaction for all of `runs`. The fast way is a future; no task is made for it."""
+        """One transaction for all of `runs`. No task is made for the fast way."""
         news = check_new_runs(message.get("runs"))
         deadline = optional_integer(message, "deadline_mono_ms")
         if any(new.get("confirm") for new in news):
             return self._enqueue_confirmed(news, deadline)
         stored = self._host.admission.enqueue(news, deadline)
-        if not isinstance(stored, asyncio.Future):
-            return self._as_data(stored)
-        answer: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
-        stored.add_done_callback(lambda future: _pass_on(future, answer))
-        return answer
+        return stored.shaped(_as_data) if isinstance(stored, Answer) else self._later(stored)
 
     async def check_runs(self, connection: Connection, message: Message) -> Any:
         """What `enqueue_runs` would answer now, or refuse; nothing is stored."""
         news = check_new_runs(message.get("runs"))
         return {"runs": await self._host.admission.check(news, optional_integer(message, "deadline_mono_ms"))}
 
-    async def _as_data(self, stored: Any) -> dict[str, Any]:
-        return {"runs": await stored}
+    async def _later(self, stored: Awaitable[list[Enqueued]]) -> dict[str, Any]:
+        return _as_data(await stored)
 
     async def _enqueue_confirmed(self, news: list[NewRun], deadline: int | None) -> dict[str, Any]:
         """Answer when a worker has claimed every run; what nobody claimed in time is withdrawn."""
@@ -290,12 +287,5 @@ async def one_or_each(message: Message, act: Callable[[str], Awaitable[RunInfo]]
     return {"runs": done, "refused": refused}
 
 
-def _pass_on(stored: asyncio.Future[Any], answer: asyncio.Future[dict[str, Any]]) -> None:
-    if answer.done():
-        return
-    if stored.cancelled():
-        answer.cancel()
-    elif error := stored.exception():
-        answer.set_exception(error)
-    else:
-        answer.set_result({"runs": stored.result()})
+def _as_data(stored: list[Enqueued]) -> dict[str, Any]:
+    return {"runs": stored}

@@ -7,11 +7,12 @@ deadline; a stall of this process itself is added to every lease, after the hear
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING, Any, TypeVar
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
 
 from tako.engine import leases as lease_rules
 from tako.engine import runs
+from tako.engine.answer import Answer
 from tako.engine.leases import Leases
 from tako.errors import LeaseLost, StoreUnavailable
 from tako.host.claims import Claims, Want
@@ -20,8 +21,6 @@ from tako.rpc.connection import Connection
 
 if TYPE_CHECKING:
     from tako.host.app import AppHost
-
-T = TypeVar("T")
 
 LEASE_S = 30.0
 HEARTBEAT_S = 10.0
@@ -49,20 +48,20 @@ class Holding:
 
     # --- claims -----------------------------------------------------------------------------------------------------
 
-    def claim(self, worker_id: str, *, max_runs: int, wait_s: float) -> asyncio.Future[dict[str, Any]]:
+    def claim(self, worker_id: str, *, max_runs: int, wait_s: float) -> Answer[dict[str, Any]]:
         """Runs for a worker, as soon as there are some; none for one that drains."""
         pool = self._host.groups.pool_of_worker(worker_id)
         if pool is None or not pool.may_claim(worker_id) or self._host.groups.is_probe(worker_id):
-            return _answered({"runs": []})
+            return Answer.of({"runs": []})
         self._host.rounds.hearing.asked(worker_id)
         asked = self.claims.ask(
             group=pool.group, worker_id=worker_id, max_runs=max_runs, wait_s=wait_s, solo=pool.is_solo(worker_id)
         )
-        return _mapped(asked, lambda claimed: {"runs": claimed})
+        return asked.shaped(lambda claimed: {"runs": claimed})
 
-    def _submit_claim(self, group: str, worker_id: str, max_runs: int, solo: bool) -> asyncio.Future[list[ClaimedRun]]:
+    def _submit_claim(self, group: str, worker_id: str, max_runs: int, solo: bool) -> Answer[list[ClaimedRun]]:
         host = self._host
-        return host.writer.submit(
+        return host.writer.ask(
             runs.claim,
             worker_id=worker_id,
             names=host.registry.names_of(group),
@@ -89,7 +88,7 @@ class Holding:
             return None
         host.registry.told_names(pool.group, names)
         pool.hello(worker_id, v0=True)
-        if not pool.may_claim(worker_id) or host.groups.is_probe(worker_id):
+        if not pool.may_claim(worker_id):
             return None
         host.rounds.hearing.asked(worker_id)
         claimed = await host.writer.do(
@@ -122,10 +121,10 @@ class Holding:
 
     # --- what ends a hold -------------------------------------------------------------------------------------------
 
-    def finish(self, *, run_id: str, worker_id: str, **how: Any) -> asyncio.Future[dict[str, Any]]:
+    def finish(self, *, run_id: str, worker_id: str, **how: Any) -> Answer[dict[str, Any]]:
         """End an attempt as its worker says. Durable when answered."""
         host = self._host
-        finished = host.writer.submit(
+        finished = host.writer.ask(
             runs.finish, run_id=run_id, worker_id=worker_id, now_ms=host.clock.now_ms(), rng=host.rng, **how
         )
 
@@ -133,7 +132,7 @@ class Holding:
             self.let_go(run_id, worker_id)
             return {"status": result.status, "run_at_ms": result.run_at_ms}
 
-        return _mapped(finished, answer)
+        return finished.shaped(answer)
 
     def let_go(self, run_id: str, worker_id: str) -> None:
         """A run ended or parked: it is held no more, and its worker is idle from now on if it was the last."""
@@ -252,27 +251,3 @@ class Holding:
                 await asyncio.sleep(TAKE_BACK_AGAIN_S)
             else:
                 return
-
-
-def _answered(value: T) -> asyncio.Future[T]:
-    future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
-    future.set_result(value)
-    return future
-
-
-def _mapped(future: asyncio.Future[Any], shape: Callable[[Any], T]) -> asyncio.Future[T]:
-    """A future of the shaped answer, without the cost of a task."""
-    answer: asyncio.Future[T] = future.get_loop().create_future()
-
-    def settle(done: asyncio.Future[Any]) -> None:
-        if answer.done():
-            return
-        if done.cancelled():
-            answer.cancel()
-        elif error := done.exception():
-            answer.set_exception(error)
-        else:
-            answer.set_result(shape(done.result()))
-
-    future.add_done_callback(settle)
-    return answer

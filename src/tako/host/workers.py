@@ -98,7 +98,7 @@ class WorkerCommands:
         """Save a step's result. Durable when answered."""
         if "result_json" not in message:
             return v0.save_step(self._host, connection, message)
-        return self._host.writer.submit(
+        return self._host.writer.ask(
             steps.save,
             run_id=text(message, "id"),
             worker_id=own_id(connection, message),

@@ -1,8 +1,9 @@
 """One client of the engine's socket: cut into messages, authenticate, dispatch by a table, reply.
 
 A handler is called with the connection and the message and gives its answer in one of
-three ways, cheapest first: the data itself; an asyncio.Future of it (what the writer returns: no task is made for an
-enqueue); a coroutine. Requests without `request` are answered in order, one at a time; those with it as they are ready.
+three ways, cheapest first: the data itself; something with `then` (what the writer returns: no task is made for an
+enqueue, and no further turn of the loop); a coroutine or a future. Requests without `request` are answered in order,
+one at a time; those with it as they are ready.
 
 Limits (contract.md X1 to X4): 512 connections, 64 of one process, 1 MiB a line, 30 s for half a line or for a client
 that does not read its replies. A broken rule gets one error, then the connection is closed.
@@ -19,7 +20,8 @@ import logging
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any, cast
+from functools import partial
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from tako.errors import InvalidRequest, TakoError, Unauthorized
 from tako.protocol import framing
@@ -30,7 +32,22 @@ if TYPE_CHECKING:
 
 Data = Any
 Message = dict[str, Any]
-Answer = Data | asyncio.Future[Data] | Coroutine[Any, Any, Data]
+
+
+class Later(Protocol):
+    """An answer that is not there yet; `engine.answer.Answer` is one."""
+
+    def then(self, callback: Callable[[Any], None]) -> None:
+        """Call this with the answer when it is there."""
+
+    def error(self) -> BaseException | None:
+        """What went wrong, None if nothing did."""
+
+    def result(self) -> Data:
+        """The data."""
+
+
+Answer = Data | Later | Coroutine[Any, Any, Data]
 Handler = Callable[["Connection", Message], Answer]
 
 PATIENCE_S = 30.0
@@ -139,6 +156,7 @@ class Connection(asyncio.Protocol):
     def eof_received(self) -> bool:
         """Keep our half while something is owed: a v0 client may close its own as soon as it has sent its line."""
         self._ended = True
+        self._flush()  # what was answered in this very turn
         return self._pending > 0
 
     def pause_writing(self) -> None:
@@ -217,21 +235,27 @@ class Connection(asyncio.Protocol):
         except Exception as error:
             self.reply_error(message, error)
             return
-        if isinstance(answer, asyncio.Future):
-            answer.add_done_callback(lambda future: self._settle(message, future))
-        elif asyncio.iscoroutine(answer):
-            task = asyncio.get_running_loop().create_task(answer)
-            task.add_done_callback(lambda future: self._settle(message, future))
+        if hasattr(answer, "then"):
+            answer.then(partial(self._settle, message))
+        elif asyncio.isfuture(answer) or asyncio.iscoroutine(answer):
+            task = asyncio.ensure_future(answer)
+            task.add_done_callback(partial(self._settle_task, message))
         else:
             self.reply(message, answer)
 
-    def _settle(self, message: Message, future: asyncio.Future[Data]) -> None:
-        if future.cancelled():
-            self.reply_error(message, TakoError("the engine is stopping"))
-        elif error := future.exception():
+    def _settle(self, message: Message, answer: Later) -> None:
+        if error := answer.error():
             self.reply_error(message, error)
         else:
-            self.reply(message, future.result())
+            self.reply(message, answer.result())
+
+    def _settle_task(self, message: Message, task: asyncio.Future[Data]) -> None:
+        if task.cancelled():
+            self.reply_error(message, TakoError("the engine is stopping"))
+        elif error := task.exception():
+            self.reply_error(message, error)
+        else:
+            self.reply(message, task.result())
 
     # --- replies ---
 
