@@ -29,6 +29,7 @@ from tako.dev.session import Session
 from tako.dev.variables import variables_of
 from tako.dev.web import Web
 from tako.errors import TakoError
+from tako.host import garbage
 from tako.host.app import AppHost
 from tako.ingress import addresses, routes
 from tako.logs.files import LogFiles
@@ -112,6 +113,7 @@ class Dev:
             try:
                 await self._open_web()
                 self.host.begin()
+                garbage.settle()
                 self._header()
                 self.session.attach(loop, self._keys())
                 await self._watch_until_stopped()

@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from tako.protocol.messages import ClaimedRun
     from tako.sdk.workflow import Workflow
     from tako.worker.attempt import Attempt, Bench
-    from tako.worker.connection import Connection
 
     Message = dict[str, Any]
 
@@ -35,8 +34,10 @@ if TYPE_CHECKING:
 class Loop:
     """The event loop of a worker's async handlers."""
 
-    def __init__(self, *, connection: Connection, freed: Callable[[Attempt], None], log: Callable[..., None]) -> None:
-        self._connection = connection
+    def __init__(
+        self, *, flush: Callable[[], None], freed: Callable[[Attempt], None], log: Callable[..., None]
+    ) -> None:
+        self._send = flush
         self._freed = freed
         self._log = log
         self.loop = asyncio.new_event_loop()
@@ -79,7 +80,7 @@ class Loop:
 
     def _flush(self) -> None:
         self._flushes = False
-        self._connection.flush()
+        self._send()
 
     def _run_loop(self) -> None:
         asyncio.set_event_loop(self.loop)

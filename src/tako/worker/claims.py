@@ -3,7 +3,8 @@
 A place is taken by a claimed run and free again when its handler has returned; the engine's answer to `finish` is not
 waited for. A claim asks for all free places at once and waits in the engine until there is something: a claim is a
 push. Few claims are under way at a time, and places that get free meanwhile make up the next one: so batches grow
-with the load, and a finished run and the claim for the next one travel in one frame.
+with the load. The claim is made when things are sent, so all that has ended until then makes up one claim, which
+travels with the news of its end.
 """
 
 from __future__ import annotations
@@ -61,6 +62,10 @@ class Claims:
     def resume(self) -> None:
         """From now on ask for whatever is free."""
         self._is_paused = False
+        self.flush()
+
+    def flush(self) -> None:
+        """Claim for what is free, and send that with all else that was asked."""
         self.ask()
         self._connection.flush()
 
@@ -69,10 +74,9 @@ class Claims:
         self._is_paused = True
 
     def freed(self) -> None:
-        """A handler has returned. The caller flushes."""
+        """A handler has returned: at the next `flush` its place is claimed for."""
         with self._lock:
             self._free += 1
-        self.ask()
 
     def took(self) -> None:
         """A run came in another way than by a claim; it needs a place all the same."""

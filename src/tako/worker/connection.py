@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 RECONNECT_S = 15.0
 _DIAL_AGAIN_S = 0.05
-_READ_BYTES = 262_144
+_READ_BYTES = 65_536  # from twice as much on, each read maps and unmaps memory of its own
 # While the store takes no writes, each write asks again this often: at first soon, then once a second.
 _AGAIN_AFTER_S = (0.05, 0.1, 0.25, 0.5, 1.0)
 
@@ -68,9 +68,10 @@ class Connection:
     """A worker's connection to the engine.
 
     `hello` makes the fields of `hello`, each time anew. `on_push` gets lines that answer nothing; `after_batch` is
-    called when all replies of one read have been handed out; `on_stale` gets the ids that `hello` was told are not
-    ours any more; `on_lost` is called once, when the daemon has not come back. All of them are called by the reader's
-    thread. `later(delay_s, fn)` calls `fn` after a while, from any thread.
+    called when all replies of one read have been handed out; if it says so, `look` is called a millisecond later unless
+    more has come, and again as long as it says so. `on_stale` gets the ids that `hello` was told are not ours any more;
+    `on_lost` is called once, when the daemon has not come back. All of them are called by the reader's thread. `waiter`
+    makes what a thread waits for a reply with. `later(delay_s, fn)` calls `fn` after a while, from any thread.
     """
 
     def __init__(
@@ -83,7 +84,9 @@ class Connection:
         on_push: Callable[[Message], None],
         on_stale: Callable[[Sequence[str]], None],
         on_lost: Callable[[], None],
-        after_batch: Callable[[], None],
+        after_batch: Callable[[], bool],
+        look: Callable[[], bool],
+        waiter: Callable[[], Waiter],
         later: Callable[[float, Callable[[], None]], None],
         log: Callable[..., None],
     ) -> None:
@@ -94,6 +97,8 @@ class Connection:
         self._on_stale = on_stale
         self._on_lost = on_lost
         self._after_batch = after_batch
+        self._look = look
+        self._waiter = waiter
         self._later = later
         self._log = log
         self._socket: socket | None = None
@@ -105,7 +110,6 @@ class Connection:
         self._requests: dict[int, _Request] = {}
         self._is_up = False
         self._is_closed = False
-        self._woke_several = False
         self._when_answered: LockType | None = None
 
     # --- opening and closing ---
@@ -209,18 +213,12 @@ class Connection:
                 return
         on_reply(LOST)
 
-    def flush(self, *, gather: bool = False) -> None:
-        """Send what is in the outbox. If another thread is sending, it takes ours along.
-
-        With `gather`, threads that woke together get a moment to put theirs beside it: each frame sent alone would cost
-        the engine a wake and a transaction.
-        """
+    def flush(self) -> None:
+        """Send what is in the outbox. If another thread is sending, it takes ours along."""
         while self._outbox:
             if not self._sending.acquire(False):
                 return  # whoever holds it looks again after letting go
             try:
-                if gather and self._woke_several:
-                    time.sleep(0)  # lets go of the interpreter, which those threads wait for
                 with self._table:
                     frames, self._outbox = self._outbox, []
                     connection = self._socket
@@ -238,10 +236,9 @@ class Connection:
             TakoError: the error that the reply stands for.
             TooLarge: the frame would be refused; nothing was asked.
         """
-        waiter = Waiter()
+        waiter = self._waiter()
         self.ask(body, waiter, keep=keep, run_id=run_id)
-        self.flush(gather=True)
-        return waiter.wait()
+        return waiter.wait(self.flush)
 
     def wait_until_answered(self, *, timeout_s: float) -> bool:
         """Wait until all that must reach the engine has been acknowledged; False when it was not, or nobody answers."""
@@ -266,6 +263,7 @@ class Connection:
                 return
             self._hang_up()
             self._tell_lost()
+            self._after_batch()
             self._log("warning", "connection to the engine lost; trying to reconnect")
             try:
                 self.open()
@@ -282,7 +280,11 @@ class Connection:
         if connection is None:
             return
         receive = connection.recv
+        is_watching = False
         while True:
+            if is_watching and not _has_come(connection):
+                is_watching = self._look()
+                continue
             try:
                 data = receive(_READ_BYTES)
             except OSError:
@@ -290,10 +292,9 @@ class Connection:
             if not data:
                 return
             lines = self._framer.lines(data)
-            self._woke_several = len(lines) > 1
             for line in lines:
                 self._hand_out(json_text.scan(str(line, "utf-8"), 0)[0])
-            self._after_batch()
+            is_watching = self._after_batch()
             waiting = self._when_answered
             if waiting is not None and waiting.locked() and not self._has_kept():
                 waiting.release()
@@ -352,6 +353,15 @@ def frame_of(number: int, body: Message | str) -> bytes:
     return frame
 
 
+def _has_come(connection: socket) -> bool:
+    """Whether there is something to read within a millisecond."""
+    from select import POLLIN, poll
+
+    poller = poll()
+    poller.register(connection.fileno(), POLLIN)
+    return bool(poller.poll(1))
+
+
 class Waiter:
     """A reply that a thread waits for."""
 
@@ -367,8 +377,9 @@ class Waiter:
         self._reply = reply
         self._lock.release()
 
-    def wait(self) -> Any:
-        """The reply's data, once it is there; raises the error that it stands for."""
+    def wait(self, flush: Callable[[], None]) -> Any:
+        """Have it asked, and wait. The reply's data, or the error that it stands for is raised."""
+        flush()
         self._lock.acquire()
         return data_of(self._reply)
 

@@ -22,11 +22,11 @@ from tako.worker import boot, execute, logline, tracebacks
 from tako.worker.attempt import NEVER, Attempt
 from tako.worker.claims import Claims
 from tako.worker.connection import FINAL, LOST, Connection
+from tako.worker.crew import Crew
 from tako.worker.director import Director
 from tako.worker.heart import Heart
 from tako.worker.overdue import Overdue
 from tako.worker.steps import SyncAttempt
-from tako.worker.threads import Threads
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -67,6 +67,7 @@ class Worker:
         self._director = Director()
         self._overdue = Overdue(recycle=self.recycle)
         self._aio: Loop | None = None
+        self._crew = Crew(freed=self._handler_returned, flush=lambda: self._claims.flush())
         self.connection = Connection(
             path=booted.socket,
             app=booted.app,
@@ -76,6 +77,8 @@ class Worker:
             on_stale=lambda ids: self._stale([{"id": id, "why": "not held here"} for id in ids]),
             on_lost=lambda: self._director.post(self._leave),
             after_batch=self._after_batch,
+            look=self._crew.look,
+            waiter=self._crew.waiter,
             later=self._director.later,
             log=self.log,
         )
@@ -88,7 +91,6 @@ class Worker:
             later=self._director.later,
             log=self.log,
         )
-        self._threads = Threads(freed=self._thread_freed)
         self._heart = Heart(
             worker_id=booted.worker_id,
             connection=self.connection,
@@ -207,7 +209,7 @@ class Worker:
         self._held[attempt.run_id] = attempt
         self._handlers.add(attempt)
         if isinstance(attempt, SyncAttempt):
-            self._threads.run(attempt)
+            self._crew.add(attempt)
 
     def _unknown(self, claimed: ClaimedRun) -> None:
         """The engine gave us a run of a workflow that our code does not declare: never retried into a loop."""
@@ -257,11 +259,6 @@ class Worker:
             self._waits_to_be_idle = False
             self._director.later(self._boot.idle_timeout_s, self._check_idle)
 
-    def _thread_freed(self, attempt: Attempt) -> None:
-        """A thread has ended a run: claim the next one and send both together."""
-        self._handler_returned(attempt)
-        self.connection.flush(gather=True)
-
     def _handler_returned(self, attempt: Attempt) -> None:
         self._handlers.discard(attempt)
         self._claims.freed()
@@ -284,16 +281,17 @@ class Worker:
         if self._aio is None:
             from tako.worker.aio import Loop
 
-            self._aio = Loop(connection=self.connection, freed=self._handler_returned, log=self.log)
+            self._aio = Loop(flush=self._claims.flush, freed=self._handler_returned, log=self.log)
         return self._aio
 
     # --- what the engine says; in the reader's thread ---
 
-    def _after_batch(self) -> None:
-        self._claims.ask()
-        self.connection.flush()
+    def _after_batch(self) -> bool:
+        is_lined_up = self._crew.go()
         if self._aio is not None:
             self._aio.hand_over()
+        self._claims.flush()
+        return is_lined_up
 
     def _pushed(self, message: Message) -> None:
         if message.get("push") != "cancel":

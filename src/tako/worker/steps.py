@@ -29,11 +29,12 @@ if TYPE_CHECKING:
 class SyncAttempt(Attempt):
     """An attempt of a `def` handler; what its Context calls."""
 
-    __slots__ = ("_alarms",)
+    __slots__ = ("_alarms", "member")
 
     def __init__(self, *given: Any) -> None:
         super().__init__(*given)
         self._alarms: list[LockType] = []  # of threads that sleep: the handler's, and those of its `map`
+        self.member: Any = None  # of the crew: who begins it, if that is settled already
 
     def end(self, why: str) -> bool:
         """As Attempt.end; a sleeping handler wakes."""
