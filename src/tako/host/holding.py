@@ -88,7 +88,7 @@ class Holding:
             return None
         host.registry.told_names(pool.group, names)
         pool.hello(worker_id, v0=True)
-        if not pool.may_claim(worker_id):
+        if not pool.may_claim(worker_id) or host.groups.is_probe(worker_id):
             return None
         host.rounds.hearing.asked(worker_id)
         claimed = await host.writer.do(
