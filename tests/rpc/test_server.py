@@ -258,6 +258,18 @@ def test_a_client_may_close_its_half_after_its_line(running: Running, client: Cl
     assert client.read() is None
 
 
+def test_a_client_that_closes_its_half_in_the_turn_of_its_answer_gets_it(running: Running) -> None:
+    """The loop reads the line and the end of the stream in one turn, before it comes to send the answer."""
+    for _ in range(50):
+        with socket.socket(socket.AF_UNIX) as connection:
+            connection.settimeout(20)
+            connection.connect(str(running.path))
+            connection.sendall(b'{"app":"shop","command":"echo","value":7}\n')
+            connection.shutdown(socket.SHUT_WR)
+            with connection.makefile("rb") as file:
+                assert json.loads(file.readline()) == {"status": "ok", "data": 7}
+
+
 def test_one_process_has_at_most_64_connections(running: Running) -> None:
     clients = [Client(running.path) for _ in range(64)]
     try:
