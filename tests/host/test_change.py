@@ -120,7 +120,8 @@ def test_unfinished_runs_of_a_removed_workflow_wait_are_told_of_and_can_be_cance
     assert problem["severity"] == "error"
     assert problem["what"] == "1 unfinished run of 'order': no code declares this workflow any more"
     assert "`tako runs cancel --all --workflow order`" in problem["cure"]
-    assert [line for line in host.log() if line.startswith("runs of 'order' wait, but no code declares")]
+    told = "runs of 'order' wait, but no code declares"
+    host.until(lambda: [line for line in host.log() if line.startswith(told)], what="the log tells of it")
     say_go(host, sleeping)
     assert host.is_now(sleeping, "blocked")["blocked"] == "no code declares the workflow 'order'"
     assert host.runs(status="blocked")[0]["id"] == sleeping
@@ -152,7 +153,8 @@ def test_runs_of_a_workflow_that_was_removed_while_no_engine_ran_are_told_of_at_
 
     with Shop(folder) as host:
         assert host.problems("unroutable_runs")
-        assert [line for line in host.log() if line.startswith("runs of 'order' wait, but no code declares")]
+        told = "runs of 'order' wait, but no code declares"
+    host.until(lambda: [line for line in host.log() if line.startswith(told)], what="the log tells of it")
 
 
 # --- strict ---------------------------------------------------------------------------------------------------------
