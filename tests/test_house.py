@@ -47,9 +47,12 @@ MAY_IMPORT: dict[str, set[str]] = {
     },
     # Calls the engine from outside, as an app does.
     "bench": {"sdk"},
-    "server": set(),
     # The laptop's side of a server: it speaks the management protocol, and knows nothing of what the daemon does.
     "deploy": {"config", "protocol", "rpc", "vault"},
+    # Beside `dev`: the same host and supervisors, for many apps and their releases. `engine`: what a flip moves.
+    "server": {
+        "host", "supervisor", "engine", "ingress", "config", "discovery", "logs", "rpc", "clock", "protocol",
+    },
     "cli": {"bench", "dev", "deploy", "host", "vault", "config", "logs", "rpc", "protocol", "alerts", "clock"},
     # A daemon and its worker in one process: `host` for what is checked at the door, `config` and `discovery` to find
     # the project under test.

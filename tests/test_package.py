@@ -50,7 +50,10 @@ def test_the_wheel_installs_the_command(wheel: zipfile.ZipFile) -> None:
     entries = configparser.ConfigParser()
     entries.read_string(wheel.read(name).decode())
 
-    assert dict(entries["console_scripts"]) == {"tako": "tako.cli.main:main"}
+    assert dict(entries["console_scripts"]) == {
+        "tako": "tako.cli.main:main",
+        "tako-server": "tako.server.main:main",
+    }
 
 
 def test_the_wheel_carries_the_licence(wheel: zipfile.ZipFile) -> None:

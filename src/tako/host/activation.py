@@ -23,13 +23,17 @@ if TYPE_CHECKING:
     from tako.host.secrets import Secrets
 
 
-async def flip(host: AppHost, *, release: str, told: Mapping[str, GroupRegistry]) -> int:
-    """Let this release claim. Durable, and true for every claim that comes after, when this returns."""
-    return await host.writer.do(_flip, release=release, told=dict(told), now_ms=host.clock.now_ms())
+async def flip(host: AppHost, *, release: str, roll: str, told: Mapping[str, GroupRegistry]) -> int:
+    """Let this release claim. Durable, and true for every claim that comes after, when this returns.
+
+    `roll` names this very change, since a release may be rolled to itself, for new secrets.
+    """
+    return await host.writer.do(_flip, release=release, roll=roll, told=dict(told), now_ms=host.clock.now_ms())
 
 
-def _flip(store: Store, *, release: str, told: dict[str, GroupRegistry], now_ms: int) -> int:
+def _flip(store: Store, *, release: str, roll: str, told: dict[str, GroupRegistry], now_ms: int) -> int:
     generation = releases.activate(store, release=release, registries=told)
+    store.set_meta("active_roll", roll)
     timetable.replace_declared(store, timetable.declared(told.values()), now_ms=now_ms)
     return generation
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 import random
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
 from typing import Any
 
 from tako.clock import Clock, SystemClock
@@ -201,11 +201,14 @@ class AppHost:
     def _make_groups(self) -> Groups:
         return Groups(self)
 
-    def begin(self) -> None:
-        """Boot a probe of each group; let due runs and schedules fire. `tell_url` comes before, for the children."""
+    def begin(self, *, proven: Collection[str] = ()) -> None:
+        """Boot a probe of each group, but for those that a gate has `proven`; let due runs and schedules fire.
+
+        `tell_url` comes before, for the children.
+        """
         self.alarms.begin()
         self.check_groups()
-        self.groups.start()
+        self.groups.start(proven=proven)
         self.view.check_names()
         self.dispatcher.start()
         self.has_begun = True
@@ -225,6 +228,18 @@ class AppHost:
             runs = "1 run had not finished and was" if n == 1 else f"{n} runs had not finished and were"
             then = "it goes" if n == 1 else "they go"
             self.say("info", f"{runs} handed back, uncounted: {then} on at the next start")
+        await self._close()
+
+    async def detach(self) -> None:
+        """Close the store and let go of the workers: they live on, and reconnect to the next engine."""
+        if not self._lock.is_held:
+            return
+        self.has_begun = False
+        self.admission.closed = "the engine is being restarted"
+        await self.groups.detach()
+        await self._close()
+
+    async def _close(self) -> None:
         self.holding.stop()
         await self.rounds.stop()
         await self.upkeep.stop()

@@ -142,7 +142,14 @@ class Gate:
 
     def output(self, group: str, worker_id: str, pid: int, line: str) -> None:
         """A probe has printed a line."""
-        found = lines.parse(line, now_ms=self._host.clock.now_ms(), scope="worker", group=group, pid=pid)
+        found = lines.parse(
+            line,
+            now_ms=self._host.clock.now_ms(),
+            scope="worker",
+            group=group,
+            pid=pid,
+            release=self.launch.release,
+        )
         self._host.hub.publish(found)
         self._on_line(group, line)
 

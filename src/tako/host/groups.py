@@ -22,7 +22,7 @@ from tako.protocol.messages import HelloData
 from tako.protocol.messages import Registry as GroupRegistry
 from tako.rpc.connection import Connection
 from tako.supervisor.spawn import SpawnRequest
-from tako.supervisor.states import GroupConfig
+from tako.supervisor.states import GroupConfig, Phase, Why
 from tako.supervisor.workers import BootPermits, WorkerPool
 
 if TYPE_CHECKING:
@@ -38,14 +38,15 @@ class Groups:
         self._permits = BootPermits(os.cpu_count() or 1)
         self._tasks: set[asyncio.Task[Any]] = set()
         self.pools: dict[str, WorkerPool] = {}
+        self._changed = asyncio.Event()
         self._leaving: list[WorkerPool] = []
         self.gate: Gate | None = None  # of a release that is being tried
 
-    def start(self) -> None:
+    def start(self, *, proven: Collection[str] = ()) -> None:
         """After recovery: boot a probe of each group of which nothing is known; look for work in the others."""
         for pool in self.pools.values():
             if pool.is_unproven and not pool.state.slots:
-                pool.new_code(self.config_of(pool.group))
+                pool.new_code(self.config_of(pool.group), proven=pool.group in proven)
             else:
                 pool.work()
                 self._host.health_changed(pool.group)
@@ -72,6 +73,22 @@ class Groups:
         for worker in workers:
             await self._host.holding.reclaim(worker["id"], counted=False, death=None)
 
+    async def old_ones_gone(self) -> None:
+        """Return when no worker of code before the present one is left; each has its drain time, and no more."""
+        while self._leaving or any(
+            slot.phase in (Phase.DRAINING, Phase.KILLING) and slot.why is Why.DEPLOY
+            for pool in self.pools.values()
+            for slot in pool.state.slots
+        ):
+            await self._changed.wait()
+            self._changed.clear()
+
+    async def detach(self) -> None:
+        """Let go of all workers; they live on."""
+        for pool in (*self.pools.values(), *self._leaving):
+            pool.detach()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
     async def stop(self) -> None:
         """Drain all groups at once."""
         await asyncio.gather(*(pool.stop() for pool in self.pools.values()))
@@ -84,6 +101,7 @@ class Groups:
             await pool.stop()
         finally:
             self._leaving.remove(pool)
+            self._changed.set()
 
     def arrange(self) -> list[str]:
         """Make a pool for every group that has files; the names of those that have none any more.
@@ -258,11 +276,15 @@ class Groups:
     def output(self, group: str, worker_id: str, pid: int, line: str) -> None:
         """A worker has printed a line."""
         self._host.hub.publish(
-            lines.parse(line, now_ms=self._host.clock.now_ms(), scope="worker", group=group, pid=pid)
-        )
+            lines.parse(
+                line, now_ms=self._host.clock.now_ms(), scope="worker", group=group, pid=pid,
+                release=self._host.release if self._host.is_fixed else None,
+            )
+        )  # fmt: skip
 
     def changed(self, group: str) -> None:
         """Health or slots changed: tell screens and subscribers."""
+        self._changed.set()
         self._host.health_changed(group)
 
     def log(self, level: str, message: str, **fields: Any) -> None:

@@ -11,11 +11,15 @@ LEVELS = {"debug", "info", "warning", "error"}
 KNOWN = ("run_id", "workflow", "step")
 
 
-def parse(line: str, *, now_ms: int, scope: str, pid: int, group: str | None = None) -> LogLine:
+def parse(
+    line: str, *, now_ms: int, scope: str, pid: int, group: str | None = None, release: str | None = None
+) -> LogLine:
     """The line that a process of ours has printed. Never raises: what is not ours is text."""
     found: dict[str, Any] = {"ts_ms": now_ms, "level": "info", "scope": scope, "message": line, "pid": pid}
     if group is not None:
         found["group"] = group
+    if release is not None:
+        found["release"] = release
     if line.startswith("{") and line.endswith("}"):
         try:
             told = json.loads(line)

@@ -27,6 +27,9 @@ class Filter:
     level: str | None = None
     scope: str | None = None
     pid: int | None = None
+    release: str | None = None
+    instance: str | None = None
+    until_ms: int | None = None
 
     def wants(self, line: LogLine) -> bool:
         """Whether the line passes all that was asked for."""
@@ -36,6 +39,9 @@ class Filter:
             and (self.group is None or line.get("group") == self.group)
             and (self.scope is None or line["scope"] == self.scope)
             and (self.pid is None or line.get("pid") == self.pid)
+            and (self.release is None or line.get("release") == self.release)
+            and (self.instance is None or line.get("instance") == self.instance)
+            and (self.until_ms is None or line["ts_ms"] <= self.until_ms)
             and (self.level is None or rank(line["level"]) >= rank(self.level))
         )
 

@@ -305,4 +305,6 @@ class LogLine(TypedDict):
     workflow: NotRequired[str]
     step: NotRequired[str]
     pid: NotRequired[int]
+    instance: NotRequired[str]  # on a server: of the web app
+    release: NotRequired[str]
     fields: NotRequired[dict[str, Any]]

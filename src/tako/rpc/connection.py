@@ -292,8 +292,10 @@ class Connection(asyncio.Protocol):
             self._busy = False
             return
         try:
+            if self.principal is None:  # handed over in between
+                self._introduce(message)
             self._dispatch(message)
-        except InvalidRequest as error:
+        except (InvalidRequest, Unauthorized) as error:
             self._fatal(error)
         else:
             self._go_on()
@@ -315,6 +317,16 @@ class Connection(asyncio.Protocol):
             self._transport.write(b"".join(self._out))
         self._out.clear()
         self._out_bytes = 0
+
+    def hand_over(self, other: Server) -> None:
+        """From the next request on, the other server answers; who sends it introduces itself anew."""
+        if self.closed:
+            return
+        self._server.closed(self)
+        self._server = other
+        other.opened(self)
+        self.principal = None
+        self.state = {}
 
     def close(self) -> None:
         """Close after what was sent has left."""

@@ -72,7 +72,7 @@ class Instance:
     ) -> None:
         self.id = instance_id
         self.generation = generation
-        self.release = ""
+        self.release = self.roll = ""  # whose code it runs; which change brought it here
         self.control_socket = Path()
         self.private_socket = Path()
         self.is_serving = False
@@ -152,6 +152,7 @@ class Instance:
             **self._process.record(),
             "id": self.id,
             "release": self.release,
+            "roll": self.roll,
             "control": str(self.control_socket),
             "private": str(self.private_socket),
             "boot_ms": self.boot_ms,
@@ -167,7 +168,7 @@ class Instance:
         if ours is None:
             return None
         self._process = ours
-        self.release, self.root = record["release"], Path(record["root"])
+        self.release, self.roll, self.root = record["release"], record["roll"], Path(record["root"])
         self.control_socket, self.private_socket = Path(record["control"]), Path(record["private"])
         self.boot_ms = record.get("boot_ms", 0)
         loop = asyncio.get_running_loop()

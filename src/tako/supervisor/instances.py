@@ -68,7 +68,7 @@ class InstancePool:
         self.config = config
         self.make: Make = house.spawn_request
         self.records = records or NoRecords()
-        self.release = ""  # of what is booted next
+        self.release = self.roll = ""  # of what is booted next
         self.on_trial: Callable[[Failure], None] | None = None  # new ones serve, and are not replaced when they end
         self._listener = listener
         self._sockets = sockets
@@ -94,6 +94,8 @@ class InstancePool:
         self._retry_at = 0.0
         self._was_asked = False
         self._deaths: deque[float] = deque(maxlen=DEATHS)
+        self.wakes = self.deaths = 0  # of which metrics tell
+        self._done_before = 0  # requests of instances that have ended
         self._is_asleep = False
         self._is_stopping = False
 
@@ -168,6 +170,10 @@ class InstancePool:
         """Return when all that were let go have ended."""
         while self._leaving:
             await asyncio.wait(self._leaving)
+
+    def wake(self) -> None:
+        """Something has changed with an instance: look again."""
+        self._news.set()
 
     def scale(self, instances: int) -> None:
         """Keep so many; those above are drained."""
@@ -333,7 +339,7 @@ class InstancePool:
             on_change=self._news.set,
             redact=self._house.redact,
         )
-        made.release = self.release
+        made.release, made.roll = self.release, self.roll
         return made
 
     async def _boot_one(self, new: Instance) -> None:
@@ -434,8 +440,10 @@ class InstancePool:
         """Wait for the end of an instance that serves, and have it replaced if nobody asked for it."""
         exit_, lines = await served.exit()
         self.records.ended(served)
+        self._done_before += served.done
         if served.is_draining or served not in self._serving:
             return
+        self.deaths += 1
         self._serving.remove(served)
         failure = instances.failure_of(exit_, lines, root=served.root, before_ready=False)
         if self.on_trial is not None:
@@ -543,6 +551,7 @@ class InstancePool:
             if wanted.done():
                 self._is_asleep = False
                 self._reason = "request"
+                self.wakes += 1
         finally:
             wanted.cancel()
             news.cancel()
@@ -599,11 +608,12 @@ class InstancePool:
         return await answer
 
     def take_over(
-        self, serving: Iterable[Instance], *, generation: int, release: str, config: WebConfig, make: Make
+        self, serving: Iterable[Instance], *, generation: int, release: str, roll: str, config: WebConfig, make: Make
     ) -> None:
         """Let these be the ones that serve, and their release the one that is kept running. For `in_turn`."""
         self._serving = list(serving)
-        self._generation, self.release, self.config, self.make = generation, release, config, make
+        self._generation, self.release, self.roll = generation, release, roll
+        self.config, self.make = config, make
         self._failure, self._failures, self._retry_at = None, 0, 0.0
         self._deaths.clear()
         self._sick.clear()
@@ -613,16 +623,20 @@ class InstancePool:
             self._stopgap.stop()
         self._tell()
 
-    def take_over_new(self, serving: Iterable[Instance], *, release: str, config: WebConfig, make: Make) -> None:
-        """The same with a generation of their own."""
-        found = list(serving)
-        generation = found[0].generation if found else self.next_generation()
-        self.take_over(found, generation=generation, release=release, config=config, make=make)
-
     def next_generation(self) -> int:
         """The number of instances of another release."""
         self._generations += 1
         return self._generations
+
+    @property
+    def inflight(self) -> int:
+        """How many requests are being answered."""
+        return sum(each.inflight for each in self._serving)
+
+    @property
+    def requests(self) -> int:
+        """How many requests have been answered."""
+        return self._done_before + sum(each.done for each in self._serving)
 
     @property
     def generation(self) -> int:

@@ -27,8 +27,19 @@ class Listener:
         self._bound = _identity(path)
 
     @classmethod
-    def bind(cls, path: Path) -> Listener:
-        """Listen at `path`, in place of whatever lies there; only this user can connect, from the first instant on.
+    def adopt(cls, sock: socket.socket, path: Path) -> Listener:
+        """The listener that an earlier daemon had bound at `path`. The socket is ours from now on."""
+        sock.setblocking(False)
+        return cls(sock, path)
+
+    def identity(self) -> list[int]:
+        """Names this very socket at this very path; the same in another process that has inherited it."""
+        return identity_of(self._sock, self.path)
+
+    @classmethod
+    def bind(cls, path: Path, *, group: int | None = None) -> Listener:
+        """Listen at `path`, in place of whatever lies there; only this user can connect, from the first instant on, and
+        `group`, if one is named.
 
         Bound under another name and renamed: nobody finds a socket that does not listen yet, and a program that removes
         the name it was bound to, as some servers do at exit, does not remove this one.
@@ -51,6 +62,9 @@ class Listener:
                 sock.bind(str(temporary))
             finally:
                 os.umask(before)
+            if group is not None:
+                os.chown(temporary, -1, group)
+                temporary.chmod(0o660)
             sock.listen(BACKLOG)
             sock.setblocking(False)
             temporary.rename(path)
@@ -99,6 +113,11 @@ class Listener:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def identity_of(sock: socket.socket, path: Path) -> list[int]:
+    """What `Listener.identity` was, if this is its socket and nobody has bound the path anew. Raises OSError."""
+    return [os.fstat(sock.fileno()).st_ino, *_identity(path)]
 
 
 def _identity(path: Path) -> tuple[int, int]:

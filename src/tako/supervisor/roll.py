@@ -8,7 +8,8 @@ and not gone, so that going back needs no boot.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from functools import partial
 
 from tako.supervisor import instance as instances
 from tako.supervisor.instance import BootFailed, Failure, Instance
@@ -20,27 +21,43 @@ CHECKS = 3
 Step = Callable[[], Awaitable[None]]
 
 
+class _Kept:
+    """What a pool kept running before."""
+
+    def __init__(self, pool: InstancePool) -> None:
+        self.generation, self.release, self.roll = pool.generation, pool.release, pool.roll
+        self.config, self.make = pool.config, pool.make
+
+    def give_back(self, pool: InstancePool, serving: Iterable[Instance]) -> None:
+        """Have it keep that running again."""
+        pool.take_over(
+            serving, generation=self.generation, release=self.release, roll=self.roll, config=self.config,
+            make=self.make,
+        )  # fmt: skip
+
+
 class Roll:
     """The new instances of one release. `failure` is set when one of them ends, or is sick, after the switch."""
 
-    def __init__(self, pool: InstancePool, *, release: str, config: WebConfig, make: Make) -> None:
+    def __init__(self, pool: InstancePool, *, release: str, roll: str, config: WebConfig, make: Make) -> None:
         self.pool = pool
         self.release = release
+        self.roll = roll
         self.config = config
         self.make = make
         self.new: list[Instance] = []
         self.resting: list[Instance] = []
         self.failed: asyncio.Future[Failure] = asyncio.get_running_loop().create_future()
-        self._before = (pool.generation, pool.release, pool.config, pool.make)
+        self._generation = pool.next_generation()
+        self._before = _Kept(pool)
 
     # --- before the switch ------------------------------------------------------------------------------------------
 
     async def boot(self) -> None:
         """Boot as many instances as the release wants. Raises BootFailed; then none of them is left."""
-        generation = self.pool.next_generation()
         for _ in range(self.config.instances):
-            made = self.pool.instance(self.pool.records.new_id(), generation)
-            made.release = self.release
+            made = self.pool.instance(self.pool.records.new_id(), self._generation)
+            made.release, made.roll = self.release, self.roll
             self.new.append(made)
         await self._all(self.pool.start_one(each, self.make, self.config) for each in self.new)
 
@@ -81,7 +98,7 @@ class Roll:
 
     async def _switch(self, commit: Step, undo: Step) -> None:
         pool = self.pool
-        self._before = (pool.generation, pool.release, pool.config, pool.make)
+        self._before = _Kept(pool)
         old = pool.serving
         pool.answer_nobody()
         await asyncio.gather(*(each.pause() for each in old))
@@ -99,7 +116,10 @@ class Roll:
             raise BootFailed(failure)
         self.resting = old
         pool.on_trial = self._on_trial
-        pool.take_over_new(self.new, release=self.release, config=self.config, make=self.make)
+        pool.take_over(
+            self.new, generation=self._generation, release=self.release, roll=self.roll, config=self.config,
+            make=self.make,
+        )  # fmt: skip
         for each in self.new:
             pool.watch_exit(each)
 
@@ -114,14 +134,58 @@ class Roll:
     async def _serve_again(self, old: Sequence[Instance]) -> None:
         serving = await asyncio.gather(*(each.serve() for each in old))
         left = [each for each, is_serving in zip(old, serving, strict=True) if is_serving]
-        generation, release, config, make = self._before
-        self.pool.take_over(left, generation=generation, release=release, config=config, make=make)
+        self._before.give_back(self.pool, left)
 
     def _on_trial(self, failure: Failure) -> None:
         if not self.failed.done():
             self.failed.set_result(failure)
 
     # --- after it ---------------------------------------------------------------------------------------------------
+
+    def resume(
+        self, *, new: Iterable[Instance], resting: Iterable[Instance], before: tuple[str, str, WebConfig, Make]
+    ) -> None:
+        """Stand where an earlier daemon stood after the switch: these are the new ones, which serve, and the old ones,
+        which are paused. `before` is what the old ones are: release, roll, settings, and how they are made."""
+        self.new, self.resting = list(new), list(resting)
+        self._before.generation = self.pool.next_generation()
+        self._before.release, self._before.roll, self._before.config, self._before.make = before
+        for each in self.resting:
+            each.generation = self._before.generation
+        for each in self.new:
+            each.generation = self._generation
+        self.pool.on_trial = self._on_trial
+        self.pool.take_over(
+            self.new, generation=self._generation, release=self.release, roll=self.roll, config=self.config,
+            make=self.make,
+        )  # fmt: skip
+        for each in self.new:
+            self.pool.watch_exit(each)
+
+    async def fill(self) -> None:
+        """After `resume`: boot what is missing of the new ones, since some have died with the daemon."""
+        missing = self.config.instances - len(self.new)
+        made = [self.pool.instance(self.pool.records.new_id(), self._generation) for _ in range(missing)]
+        for each in made:
+            each.release, each.roll = self.release, self.roll
+        try:
+            await asyncio.gather(*(self.pool.start_one(each, self.make, self.config) for each in made))
+        except BootFailed as error:
+            await asyncio.gather(*(each.kill_and_wait() for each in made))
+            self._on_trial(error.failure)
+            return
+        await self.pool.in_turn(partial(self._join, made))
+
+    async def _join(self, made: Sequence[Instance]) -> None:
+        if not all(await asyncio.gather(*(each.serve() for each in made))):
+            self._on_trial(Failure(f"{instances.SUBJECT} did not begin to serve"))
+        self.new += made
+        self.pool.take_over(
+            self.new, generation=self._generation, release=self.release, roll=self.roll, config=self.config,
+            make=self.make,
+        )  # fmt: skip
+        for each in made:
+            self.pool.watch_exit(each)
 
     async def accept(self) -> None:
         """The new ones stay; the old ones finish and end (`pool.drained` waits for them)."""

@@ -229,6 +229,11 @@ class WorkerPool:
         self._config = config
         self._feed(events.NewCode(proven=proven))
 
+    def rescale(self, config: GroupConfig) -> None:
+        """Other numbers of workers, the same code: start what is missing; what is too much idles out."""
+        self._config = config
+        self.work()
+
     def operator_retry(self) -> None:
         """A person says that the cause is mended, or that a paused group is to go on."""
         self._feed(events.OperatorRetry())

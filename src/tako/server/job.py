@@ -1,0 +1,502 @@
+"""A deploy, roll-back or roll as a machine of phases: each a row before it is begun, each with what undoes it.
+
+Up to `switch` nothing is touched that serves: a failure kills what is new and removes what is half-way. `switch` is one
+transaction in runs.db. After it, what fails in `watch` is undone by the reverse transaction, with the old instances
+still there; from `drain` on the release has been accepted, and what goes wrong is logged.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sqlite3
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from typing import TYPE_CHECKING, Any, cast
+
+from tako.errors import DeployRefused, TakoError
+from tako.host import activation
+from tako.host.gate import Gate
+from tako.host.launch import Launch
+from tako.protocol.management import JobInfo, Outcome, Phase
+from tako.protocol.messages import Registry as GroupRegistry
+from tako.server import failpoints, launching, orphans, pruning, release_command, stage
+from tako.server.events import JobEvents
+from tako.server.site import NOTHING
+from tako.supervisor.instance import BootFailed, Failure
+from tako.supervisor.roll import Roll
+
+if TYPE_CHECKING:
+    from tako.rpc.connection import Connection
+    from tako.server.site import Site
+
+HOLD_S = 600.0
+
+# What each kind of job goes through. `upload` is the client's part of it, before `commit`.
+DEPLOY: tuple[Phase, ...] = (
+    "upload", "stage", "build", "release", "gate", "boot", "health", "held", "switch", "watch", "drain", "workers",
+    "prune",
+)  # fmt: skip
+ROLLBACK: tuple[Phase, ...] = ("boot", "health", "held", "switch", "watch", "drain", "workers", "prune")
+ROLL: tuple[Phase, ...] = ("gate", "boot", "health", "switch", "watch", "drain", "workers")
+COURSES: dict[str, tuple[Phase, ...]] = {"deploy": DEPLOY, "rollback": ROLLBACK, "secrets": ROLL, "restart": ROLL}
+AFTER_SWITCH = frozenset({"watch", "drain", "workers", "prune"})
+
+
+class Aborted(Exception):
+    """Somebody has called it off, or nobody has let it go on in time."""
+
+
+class Job:
+    """One job of a site. `run` ends when it is finished, and raises nothing."""
+
+    def __init__(self, site: Site, row: sqlite3.Row) -> None:
+        self.site = site
+        self.id: str = row["job"]
+        self.kind: str = row["kind"]
+        self.release: str = row["release"]
+        self.previous: str | None = row["previous"]
+        self.by: str = row["by"]
+        self.message: str | None = row["message"]
+        self.options: dict[str, Any] = json.loads(row["options"])
+        self.started_ms: int = row["started_ms"]
+        self.phase = cast(Phase, row["phase"])
+        self.phase_ms: int = row["phase_ms"]
+        self.outcome: Outcome | None = None
+        self.error: str | None = None
+        self.finished_ms: int | None = None
+        daemon = site.daemon
+        self._state = daemon.state
+        self._now_ms = daemon.clock.now_ms
+        self.events = JobEvents(daemon.state, self.id, now_ms=self._now_ms, redact=self._redact)
+        self.done = asyncio.Event()
+        self._is_held = bool(self.options.get("hold"))
+        self._let_go = asyncio.Event()
+        self.uploads_on: Connection | None = None  # the connection that sends the files
+        self.sizes: dict[str, int] = {}  # of the files, by hash
+        self.is_committed = False
+        self._abort = asyncio.Event()
+        self._launch: Launch | None = None
+        self.told: Mapping[str, GroupRegistry] = {}
+        self.roll: Roll | None = None
+        self._is_live = False
+        self._phases: dict[Phase, Callable[[], Awaitable[None]]] = {
+            "upload": self._upload, "stage": self._stage, "build": self._build, "release": self._release_command,
+            "gate": self._gate, "boot": self._boot, "health": self._health, "held": self._held,
+            "switch": self._switch, "watch": self._watch, "drain": self._drain, "workers": self._workers,
+            "prune": self._prune,
+        }  # fmt: skip
+
+    def _redact(self, text: str) -> str:
+        return self.site.hub.redact(text)
+
+    # --- what others ask and say ------------------------------------------------------------------------------------
+
+    def info(self) -> JobInfo:
+        """The job, as it is shown."""
+        return {
+            "app": self.site.app, "env": self.site.env, "job": self.id, "kind": cast(Any, self.kind),
+            "release": self.release, "previous": self.previous, "by": self.by, "message": self.message,
+            "phase": self.phase, "started_ms": self.started_ms, "phase_ms": self.phase_ms,
+            "finished_ms": self.finished_ms, "outcome": self.outcome, "error": self.error,
+        }  # fmt: skip
+
+    def hold(self, is_held: bool) -> None:
+        """Whether to wait before the switch."""
+        self._is_held = is_held
+
+    def let_go(self) -> None:
+        """Go on to the switch."""
+        self._let_go.set()
+
+    def abort(self) -> None:
+        """Call it off. Raises DeployRefused: it is too late for that."""
+        if self._is_live or self.phase in AFTER_SWITCH or self.phase == "switch":
+            raise DeployRefused(
+                f"{self.id} is in {self.phase}: it has switched already", cure="Go back with `tako rollback`."
+            )
+        self._abort.set()
+        self._let_go.set()
+
+    # --- the course -------------------------------------------------------------------------------------------------
+
+    async def run(self, *, start: Phase | None = None) -> None:
+        """Go through the phases, from `start` on, and finish."""
+        course = COURSES[self.kind]
+        for phase in course[course.index(start) if start is not None else 0 :]:
+            if phase == "held" and not self._is_held:
+                continue
+            try:
+                await self._go_through(phase)
+            except asyncio.CancelledError:
+                raise  # the daemon ends; the next one finds the row
+            except Aborted:
+                await self._call_off(phase)
+                return
+            except Exception as error:
+                if phase in AFTER_SWITCH and phase != "watch":
+                    self.events.tell("note", phase, f"{_words(error)} (the release serves; this was not needed for it)")
+                    self.site.say("error", f"{self.id}: {phase} failed: {_words(error)}")
+                    continue
+                await self._fail(phase, error)
+                return
+        self.finish("live", None)
+
+    async def _go_through(self, phase: Phase) -> None:
+        if self._abort.is_set() and phase not in AFTER_SWITCH:
+            raise Aborted
+        self.phase, self.phase_ms = phase, self._now_ms()
+        self._state.run("set_phase", job=self.id, phase=phase, now_ms=self.phase_ms)
+        failpoints.reach(phase, "before")
+        self.events.tell("begin", phase, BEGINS[phase])
+        began = time.monotonic()
+        await self._unless_aborted(phase, self._phases[phase]())
+        self.events.tell("done", phase, DONES[phase], ms=round((time.monotonic() - began) * 1000))
+        failpoints.reach(phase, "after")
+
+    async def _unless_aborted(self, phase: Phase, work: Awaitable[None]) -> None:
+        if phase in AFTER_SWITCH or phase == "switch":
+            await work
+            return
+        task = asyncio.ensure_future(work)
+        calling_off = asyncio.ensure_future(self._abort.wait())
+        try:
+            await asyncio.wait({task, calling_off}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            calling_off.cancel()
+            if not task.done():
+                task.cancel()
+                await asyncio.gather(task, return_exceptions=True)
+        if task.cancelled():
+            raise Aborted
+        task.result()
+
+    def finish(self, outcome: Outcome, error: str | None) -> None:
+        """It is over: a row, an event, a line in the log."""
+        self.outcome, self.error, self.finished_ms = outcome, error, self._now_ms()
+        with self._state.transaction():
+            if outcome != "live":
+                self._state.run("drop_proposed", app=self.site.app, env=self.site.env, job=self.id)
+            self._state.run("finish_job", job=self.id, outcome=outcome, error=error, now_ms=self.finished_ms)
+        self.site.daemon.blobs.forget(self.id)
+        more: dict[str, Any] = {"error": error} if error else {}
+        self.events.tell("finished", self.phase, FINISHED[outcome], outcome=outcome, **more)
+        self.site.say(
+            "info" if outcome == "live" else "error",
+            f"{self.kind} {self.release} by {self.by}: {outcome}" + (f": {error}" if error else ""),
+        )
+        if self.site.job is self:
+            self.site.job = None
+        self.done.set()
+
+    async def _call_off(self, phase: Phase) -> None:
+        await self._undo()
+        self.finish("aborted", f"called off in {phase}")
+
+    async def _fail(self, phase: Phase, error: Exception) -> None:
+        known = isinstance(error, TakoError | BootFailed)
+        detail = _detail(error)
+        if not known:
+            self.site.daemon.report(f"{self.id} failed in {phase} by a mistake of Tako's", error)
+        self.events.tell(
+            "failed", phase, _words(error),
+            ms=self._now_ms() - self.phase_ms,
+            code=error.code if isinstance(error, TakoError) else "deploy_failed" if known else "internal",
+            cure=error.cure if isinstance(error, TakoError) else _CURES.get(phase, ""),
+            **({"detail": detail} if detail else {}),
+        )  # fmt: skip
+        if phase == "watch":
+            await self._roll_back()
+            self.finish("rolled_back", _words(error))
+            return
+        await self._undo()
+        self.finish("failed", _words(error))
+
+    async def _undo(self) -> None:
+        """Before the switch: kill what is new, remove what is half-way."""
+        site = self.site
+        if self.roll is not None:
+            await self.roll.abort()
+        if self.kind == "deploy" and not self._is_known():
+            await asyncio.to_thread(stage.sweep, site.layout)
+            self.drop_release()
+        if site.current is None:
+            await site.forget_first()
+
+    def drop_release(self) -> None:
+        """A release that was not accepted is not kept; its files are, for the next deploy."""
+        site = self.site
+        if self.kind == "deploy" and not self._is_known() and self.release not in (site.current, self.previous):
+            stage.remove(site.layout.release(self.release))
+            self._state.run("delete_release", app=site.app, env=site.env, release=self.release)
+
+    def mark_live(self) -> None:
+        """An earlier daemon has committed the switch."""
+        self._is_live = True
+
+    def _is_known(self) -> bool:
+        row = self.site.release_row(self.release)
+        return row is not None and bool(row["complete"])
+
+    # --- before the switch ------------------------------------------------------------------------------------------
+
+    async def _upload(self) -> None:
+        row = self.site.release_row(self.release)
+        assert row is not None
+        manifest = json.loads(row["manifest"])
+        missing = [] if self._is_known() else self.site.daemon.blobs.missing(entry["sha256"] for entry in manifest)
+        if missing:
+            raise DeployRefused(
+                f"{len(missing)} files of the release have not arrived", cure="Deploy again: only those are sent."
+            )
+
+    async def _stage(self) -> None:
+        row = self.site.release_row(self.release)
+        assert row is not None
+        if self._is_known():
+            return
+        manifest = json.loads(row["manifest"])
+        await asyncio.to_thread(stage.stage, self.site.layout, self.release, manifest, self.site.daemon.blobs)
+        await asyncio.to_thread(stage.finish, self.site.layout, self.release)
+
+    async def _build(self) -> None:
+        site, environments = self.site, self.site.daemon.environments
+        source = site.layout.source(self.release)
+        name = environments.name_for(source)
+        built = await environments.build(name, source, on_line=lambda line: self.events.output("build", line))
+        if built:
+            self.events.tell("note", "build", "a new environment was built")
+        self._state.run("set_environment", app=site.app, env=site.env, release=self.release, environment=name)
+        if not self._is_known():
+            await environments.compile(name, source)
+            static = self._of_release().config.web.static
+            await asyncio.to_thread(stage.publish, site.layout, self.release, static)
+
+    async def _release_command(self) -> None:
+        launch = self._of_release()
+        command = launch.config.release
+        if command is None or not self.options.get("leader", True):
+            return
+        if self._is_known() and self.release == self.site.current:
+            return
+        self._state.run("set_marker", job=self.id, marker="started")
+        host = await self.site.open_host(launch)
+        await release_command.run(
+            command, launch, name=f"{self.id}-release", token=host.tokens.issue(),
+            on_line=lambda line: self.events.output("release", line), redact=self._redact,
+        )  # fmt: skip
+        self._state.run("set_marker", job=self.id, marker="ended")
+
+    async def _gate(self) -> None:
+        launch = self._of_release()
+        host = await self.site.open_host(launch)
+        gate = Gate(host, launch, on_line=lambda group, line: self.events.output("gate", line))
+        self.told = await gate.run()
+        await orphans.check(self, host, self.told)
+        for words in await orphans.misfits(host, self.told):
+            self.events.tell("note", "gate", words)
+        self._state.run("complete_release", app=self.site.app, env=self.site.env, release=self.release)
+
+    async def _boot(self) -> None:
+        site, launch = self.site, self._of_release()
+        host = await site.open_host(launch)
+        if self.kind == "rollback":
+            self.told = await activation.told_by(host, release=self.release)
+            await orphans.check(self, host, self.told)
+        if launching.has_web(launch.config):
+            config = site.web_config(launch)
+        elif site.pool is not None:
+            self.events.tell("note", "boot", "the release has no web app; the old one's ends with the switch")
+            config = NOTHING
+        else:
+            return
+        self.roll = Roll(site.open_pool(), release=self.release, roll=self.id, config=config, make=site.maker(launch))
+        await self.roll.boot()
+
+    async def _health(self) -> None:
+        if self.roll is not None:
+            await self.roll.check()
+
+    async def _held(self) -> None:
+        try:
+            async with asyncio.timeout(HOLD_S):
+                await self._let_go.wait()
+        except TimeoutError:
+            self.events.tell("note", "held", f"nobody let it go on within {HOLD_S / 60:g} minutes")
+            raise Aborted from None
+
+    def _of_release(self) -> Launch:
+        if self._launch is None:
+            self._launch = self.site.launch(self.release, job=self.id)
+            if self.site.host is None:  # nothing redacts yet
+                self.site.hub.redact = _redactor(self._launch.secrets())
+            else:
+                self.site.hub.redact = _redactor({**_of(self.site), **_numbered(self._launch.secrets())})
+        return self._launch
+
+    # --- the switch -------------------------------------------------------------------------------------------------
+
+    async def _switch(self) -> None:
+        site = self.site
+        host = site.host
+        assert host is not None
+        self.options |= {"before": {"release": site.current, "roll": site.daemon.roll_of(host)}}
+        self._state.run("set_options", job=self.id, options=json.dumps(self.options))
+        if self.roll is None:
+            await self._commit()
+        else:
+            await self.roll.switch(commit=self._commit, undo=self._take_back)
+        self.events.tell("note", "switch", f"{self.release} serves")
+
+    async def _commit(self) -> None:
+        """The cut-over: one transaction in runs.db; what follows is repaired from it after a crash."""
+        site = self.site
+        assert site.host is not None
+        failpoints.reach("commit", "before")
+        await activation.flip(site.host, release=self.release, roll=self.id, told=self.told)
+        failpoints.reach("commit", "after")
+        self._is_live = True
+        self.follow()
+        site.follow(self._of_release(), self.told)
+        site.point_current(self.release)
+
+    def follow(self) -> None:
+        """state.db says what runs.db says."""
+        site = self.site
+        with self._state.transaction():
+            self._state.run("set_current", app=site.app, env=site.env, release=self.release)
+            self._state.run("set_live", app=site.app, env=site.env, release=self.release, now_ms=self._now_ms())
+            self._state.run("adopt_secrets", app=site.app, env=site.env, job=self.id, now_ms=self._now_ms())
+        site.daemon.publish_routes(site, self.release)
+
+    async def _take_back(self) -> None:
+        """The reverse of `_commit`."""
+        site, before = self.site, self.options["before"]
+        assert site.host is not None
+        release = before["release"]
+        told = await activation.told_by(site.host, release=release) if release else {}
+        await activation.flip(site.host, release=release or "", roll=before["roll"], told=told)
+        self._is_live = False
+        self.follow_back()
+        if release:
+            site.follow(site.launch(release), told)
+            site.point_current(release)
+            site.daemon.publish_routes(site, release)
+
+    def follow_back(self) -> None:
+        """state.db says again what it said before the switch."""
+        site, release = self.site, self.options["before"]["release"]
+        with self._state.transaction():
+            self._state.run("restore_secrets", app=site.app, env=site.env, job=self.id)
+            self._state.run("put_back_current", app=site.app, env=site.env, release=release)
+
+    # --- after it ---------------------------------------------------------------------------------------------------
+
+    async def _watch(self) -> None:
+        failed: asyncio.Future[Failure] = asyncio.get_running_loop().create_future()
+        if self.roll is not None:
+            failed = self.roll.failed
+        left_s = self.site.daemon.watch_s - (self._now_ms() - self.phase_ms) / 1000
+        done, _ = await asyncio.wait({failed}, timeout=max(0.1, left_s))
+        if done:
+            raise BootFailed(failed.result())
+
+    async def _roll_back(self) -> None:
+        if self.roll is not None and self.options["before"]["release"]:
+            await self.roll.revert(undo=self._take_back)
+            self.events.tell("note", "watch", f"{self.options['before']['release']} serves again")
+        elif self.roll is not None:
+            await self.roll.revert(undo=self._take_back)
+        else:
+            await self._take_back()
+        if not self.options["before"]["release"]:
+            await self.site.forget_first()
+
+    async def _drain(self) -> None:
+        if self.roll is not None:
+            await self.roll.accept()
+        if self.site.pool is not None:
+            await self.site.pool.drained()
+
+    async def _workers(self) -> None:
+        if self.site.host is not None:
+            await self.site.host.groups.old_ones_gone()
+
+    async def _prune(self) -> None:
+        await pruning.prune(self.site)
+
+
+def _redactor(values: Mapping[str, str]) -> Callable[[str], str]:
+    from tako.logs.redact import redactor
+
+    return redactor(dict(values))
+
+
+def _of(site: Site) -> dict[str, str]:
+    return site.secrets()
+
+
+def _numbered(values: Mapping[str, str]) -> dict[str, str]:
+    """Under other names, so that old and new values of one name are both taken out."""
+    return {f"{name} (new)": value for name, value in values.items()}
+
+
+def _words(error: BaseException) -> str:
+    if isinstance(error, BootFailed):
+        failure = error.failure
+        return failure.reason + (f"\n{failure.short}" if failure.short else "")
+    return error.message if isinstance(error, TakoError) else f"{type(error).__name__}: {error}"
+
+
+def _detail(error: BaseException) -> dict[str, Any]:
+    if isinstance(error, BootFailed):
+        failure = error.failure
+        return {
+            "lines": list(failure.lines[-40:]), "traceback_tail": failure.short, "traceback": failure.traceback,
+            "exit_code": failure.exit_code, "signal": failure.signal,
+        }  # fmt: skip
+    return dict(error.detail) if isinstance(error, TakoError) else {}
+
+
+BEGINS: dict[Phase, str] = {
+    "upload": "Looking whether everything has arrived…",
+    "stage": "Putting the release together…",
+    "build": "Building its environment…",
+    "release": "Running the release command…",
+    "gate": "Booting a worker of each group…",
+    "boot": "Booting the web app…",
+    "health": "Asking for its health…",
+    "held": "Waiting for the other servers…",
+    "switch": "Switching…",
+    "watch": "Watching…",
+    "drain": "Letting old instances finish…",
+    "workers": "Letting old workers finish…",
+    "prune": "Removing what is old…",
+}
+DONES: dict[Phase, str] = {
+    "upload": "Everything is here",
+    "stage": "The release is on the disk",
+    "build": "Its environment is there",
+    "release": "The release command is through",
+    "gate": "Its workers start",
+    "boot": "Its web app is up",
+    "health": "It answers",
+    "held": "Going on",
+    "switch": "Live",
+    "watch": "It holds out",
+    "drain": "Old instances are gone",
+    "workers": "Old workers are gone",
+    "prune": "Cleaned up",
+}
+FINISHED: dict[str, str] = {
+    "live": "Deployed",
+    "failed": "Not deployed; what served before still does",
+    "rolled_back": "Taken back; what served before does again",
+    "aborted": "Called off; what served before still does",
+}
+_CURES: dict[Phase, str] = {
+    "boot": "Mend it, try it with `tako check`, and deploy again. What served before still does.",
+    "health": "See what its health path answers, and deploy again. What served before still does.",
+    "switch": "See its last lines above, mend it, and deploy again. What served before still does.",
+    "watch": "See its last lines above, mend it, and deploy again. What served before does again.",
+}
