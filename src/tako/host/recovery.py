@@ -72,8 +72,13 @@ async def recover(host: AppHost) -> None:
     )
     if released:
         host.say("info", f"took back {len(released)} runs of workers that are gone")
-    host.holding.adopt(await host.writer.do(leases.running))
+    running = await host.writer.do(leases.running)
+    host.holding.adopt(running)
+    # A claim is stored before the record says so: who holds a run has claimed, and its death is no failed start.
+    holders = {worker_id for _, _, worker_id in running}
     for record in recorded:
+        if record["worker_id"] in holders:
+            record["ready"] = record["claimed"] = True
         if record.get("token_hash"):
             host.tokens.admit(record["token_hash"], worker_id=record["worker_id"])
         host.groups.pools[record["group"]].adopt([record])
