@@ -20,7 +20,6 @@ from tako.errors import TakoError
 from tako.protocol import env as environment
 from tako.rpc.client import Client
 
-TAKO = str(Path(sys.executable).with_name("tako"))
 LOOK_AGAIN_S = 0.01
 
 T = TypeVar("T")
@@ -34,7 +33,7 @@ class Daemon:
         folder: Path,
         files: Mapping[str, str],
         *,
-        command: Sequence[str] = (TAKO, "dev", "--no-web", "--plain"),
+        command: Sequence[str] = (sys.executable, "-m", "tako", "dev", "--no-web", "--plain"),
         variables: Mapping[str, str] | None = None,
     ) -> None:
         self.folder = folder
