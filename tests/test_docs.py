@@ -26,7 +26,7 @@ PAGES = sorted(
     if ".venv" not in path.parts and ".tako" not in path.parts
 )
 # Commands of the design that this version does not have; a page names one only to say so.
-NOT_YET = {"deploy", "servers", "releases", "rollback", "scale", "delete", "open"}
+NOT_YET = {"open"}
 EVERY_COMMAND_HAS = {"--help", "--json"}
 # What else a console block may start with.
 OTHER_COMMANDS = {"cd", "curl", "export", "kill", "pip", "python3", "sudo", "git"}
@@ -220,6 +220,8 @@ def parse(argv: list[str]) -> None:
         return
     assert argv[0] in main.COMMANDS, f"tako {argv[0]}"
     parser = parser_of(argv[0])
+    if argv[0] in main.OF_ANY_ENGINE:
+        arguments.add_where(parser)
     parser.add_argument("--json", action="store_true")
     prepare = getattr(arguments.load(argv[0]), "prepare", list)
     parser.parse_args(prepare(argv[1:]))

@@ -66,6 +66,34 @@ class Subcommands:
         return parser
 
 
+class Where:
+    """The deployed app that a command means: `--env`, `--server` or both; each may be None."""
+
+    __slots__ = ("env", "server")
+
+    def __init__(self, env: str | None, server: str | None) -> None:
+        self.env = env
+        self.server = server
+
+
+def add_where(parser: argparse.ArgumentParser) -> None:
+    """`--env` and `--server`, before or after a subcommand."""
+    parsers = [parser]
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            parsers += action.choices.values()
+    for each in parsers:
+        default = None if each is parser else argparse.SUPPRESS
+        each.add_argument("--env", metavar="NAME", default=default, help="of the app as it is deployed there")
+        each.add_argument("--server", metavar="NAME", default=default, help="on this server of the environment")
+
+
+def where(args: argparse.Namespace) -> Where | None:
+    """What they say; None means the engine of this folder."""
+    env, server = getattr(args, "env", None), getattr(args, "server", None)
+    return Where(env, server) if env is not None or server is not None else None
+
+
 def load(command: str) -> ModuleType:
     """The module of a command."""
     return importlib.import_module(f"tako.cli.commands.{command}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
+from tako.cli.arguments import Where
 from tako.cli.engine import Engine, find
 from tako.cli.output import Output
 
@@ -15,6 +16,7 @@ class Context:
     def __init__(self, *, folder: Path, output: Output) -> None:
         self.folder = folder
         self.output = output
+        self.where: Where | None = None
         self._engine: Engine | None = None
 
     @classmethod
@@ -23,12 +25,17 @@ class Context:
         return cls(folder=Path.cwd(), output=output)
 
     def engine(self) -> Engine:
-        """The engine of this folder or the nearest parent that has one.
+        """The engine of this folder or the nearest parent that has one; with `where`, that of the deployed app.
 
         Raises:
             NoEngine: none runs there.
+            TakoError: the environment is on several servers and none was named, or its server is out of reach.
         """
-        if self._engine is None:
+        if self._engine is None and self.where is not None:
+            from tako.cli import deployed
+
+            self._engine = deployed.engine(self, self.where)
+        elif self._engine is None:
             self._engine = Engine(find(self.folder))
         return self._engine
 

@@ -6,8 +6,10 @@ import argparse
 import os
 import queue
 import socket
+from collections.abc import Callable
+from typing import TypeVar
 
-from tako.cli.arguments import Parser
+from tako.cli.arguments import Parser, Where
 from tako.cli.context import Context
 from tako.cli.engine import Engine, Place
 from tako.config.model import Config
@@ -44,7 +46,7 @@ def config_of(context: Context) -> Config:
     return load.load(context.app_folder())
 
 
-def target(context: Context, args: argparse.Namespace) -> Target:
+def target(context: Context, args: argparse.Namespace | Where) -> Target:
     """The environment and servers that `--env` and `--server` mean. Raises TakoError."""
     return target_of(config_of(context), registry(), environment=args.env, server=args.server)
 
@@ -58,6 +60,9 @@ def rollout(target: Target) -> Rollout:
     """One leg a server of the target."""
     tellings: queue.SimpleQueue[Told | None] = queue.SimpleQueue()
     return Rollout([Leg(connection(server), target, tell=tellings.put) for server in target.servers], tellings)
+
+
+T = TypeVar("T")
 
 
 class RemoteEngine(Engine):
@@ -91,13 +96,24 @@ class RemoteEngine(Engine):
             conversation.close()
 
 
-def engine(context: Context, args: argparse.Namespace) -> RemoteEngine:
+def each(target: Target, ask: Callable[[Channel], T]) -> dict[str, T]:
+    """Ask every server of the target, one after the other; the answers by its name. Raises what asking raises."""
+    found = {}
+    for server in target.servers:
+        link = connection(server)
+        link.connect()
+        with Channel(link) as channel:
+            found[server.name] = ask(channel)
+    return found
+
+
+def engine(context: Context, where: Where) -> RemoteEngine:
     """The engine that `--env` and `--server` mean.
 
     Raises:
         TakoError: the environment is on several servers, each with runs of its own, and none was named.
     """
-    found = target(context, args)
+    found = target(context, where)
     if len(found.servers) > 1:
         names = [server.name for server in found.servers]
         raise TakoError(

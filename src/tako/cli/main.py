@@ -27,10 +27,18 @@ SECTIONS: dict[str, dict[str, str]] = {
         "workflows": "what exists, in which file and group, how healthy; pause, resume",
         "schedules": "what fires when; pause, resume, run",
     },
+    "Servers": {
+        "servers": "add, ls, status, upgrade, logs, rm",
+        "deploy": "this app to its servers; what cannot start changes nothing",
+        "releases": "what is on the servers, what serves, who deployed it",
+        "rollback": "back to a release that is there",
+        "scale": "how many instances and workers are always there: web=2",
+        "delete": "stop a deployed app and remove it, with its data",
+    },
     "Operate": {
         "status": "one page; exits 1 when anything is wrong",
         "logs": "output of app and workers",
-        "secrets": "set, rm, ls",
+        "secrets": "set, rm, ls; with --env, of servers: sync, rotate-key",
         "alerts": "test: try each channel of [alerts] and say what happened",
         "backup": "a consistent copy of the store, while it runs",
         "doctor": "look at this machine and this folder",
@@ -38,6 +46,8 @@ SECTIONS: dict[str, dict[str, str]] = {
         "version": "the versions of Tako, Python and SQLite",
     },
 }
+# They ask an engine, and it may be that of a deployed app: --env and --server.
+OF_ANY_ENGINE = frozenset({"enqueue", "runs", "workflows", "schedules", "status", "logs"})
 COMMANDS = {name: line for section in SECTIONS.values() for name, line in section.items()}
 
 
@@ -81,10 +91,13 @@ def _command(name: str, rest: list[str], output: object) -> int:
     parser = arguments.Parser(prog=f"tako {name}", description=arguments.sentence(COMMANDS[name]))
     module.configure(parser)
     parser.add_argument("--json", action="store_true", help="one JSON document on stdout (streams: JSON lines)")
+    if name in OF_ANY_ENGINE:
+        arguments.add_where(parser)
     prepare = getattr(module, "prepare", list)
     args = parser.parse_args(prepare(rest))
     output.json = args.json
     context: Context = Context.of_this_process(output)
+    context.where = arguments.where(args)
     try:
         code: int = module.run(context, args)
     finally:

@@ -19,6 +19,21 @@ class Unreachable(TakoError):
         self.is_final = is_final
 
 
+class HostKeyChanged(Unreachable):
+    """The server does not show the key that was pinned. It is not talked to."""
+
+    code = "host_key"
+
+    def __init__(self, server: Server) -> None:
+        super().__init__(
+            f"{server.name} ({server.address}) shows another host key than the one that was pinned. Nothing was sent.",
+            cure="If the machine was installed anew, pin its new key: "
+            f"tako servers add {server.address} --name {server.name} --replace\n"
+            "If not, somebody may stand in between: do not go on.",
+            is_final=True,
+        )
+
+
 def failure(server: Server, *, code: int, said: str) -> TakoError:
     """What ssh's or the remote command's last words mean, in ours."""
     last = said.strip().splitlines()[-1].strip() if said.strip() else ""
@@ -29,6 +44,8 @@ def failure(server: Server, *, code: int, said: str) -> TakoError:
         )
     if code != SSH_FAILED:
         return Unreachable(f"{at}: {last or f'exit code {code}'}", cure=f"See `tako servers status {server.name}`.")
+    if "Host key verification failed" in said or "IDENTIFICATION HAS CHANGED" in said:
+        return HostKeyChanged(server)
     for sign, (why, cure, is_final) in _MEANINGS.items():
         if sign in said:
             return Unreachable(why.format(at=at), cure=cure.format(server=server), is_final=is_final)
@@ -48,18 +65,6 @@ def alias_of(server: Server) -> str:
 
 
 _MEANINGS = {
-    "Host key verification failed": (
-        "{at} does not show the host key that was pinned. Nothing was sent.",
-        "If the server was installed anew, pin its new key: tako servers add {server.address} --name {server.name} "
-        "--replace\nIf not, somebody may stand in between: do not go on.",
-        True,
-    ),
-    "IDENTIFICATION HAS CHANGED": (
-        "{at} shows another host key than the one that was pinned. Nothing was sent.",
-        "If the server was installed anew, pin its new key: tako servers add {server.address} --name {server.name} "
-        "--replace\nIf not, somebody may stand in between: do not go on.",
-        True,
-    ),
     "Permission denied": (
         "{at} refuses the login.",
         "Does `ssh {server.address}` work without a password? A key with a passphrase needs `ssh-add` first; "

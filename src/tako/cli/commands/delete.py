@@ -8,7 +8,7 @@ from tako.cli import deployed
 from tako.cli.arguments import Parser, UsageError
 from tako.cli.context import Context
 from tako.cli.errors import DONE, REFUSED
-from tako.deploy.channel import Channel, who
+from tako.deploy.channel import who
 
 DEADLINE_S = 120.0
 
@@ -36,13 +36,9 @@ def run(context: Context, args: argparse.Namespace) -> int:
     elif args.yes != name:
         raise UsageError(f"--yes names {args.yes!r}, and this is {name!r}; nothing was deleted.")
     fields = {**target.ref, "by": who(), "confirm": name, "keep_data": args.keep_data}
-    for server in target.servers:
-        ssh = deployed.connection(server)
-        ssh.connect()
-        with Channel(ssh) as channel:
-            channel.call("delete", fields, deadline_s=DEADLINE_S)
-        if not output.json:
-            output.done(f"Deleted {name} on {server.name} with {what}.")
+    deployed.each(target, lambda channel: channel.call("delete", fields, deadline_s=DEADLINE_S))
+    if not output.json:
+        output.done(f"Deleted {name} on {where} with {what}.")
     if output.json:
         output.document({"deleted": [server.name for server in target.servers], **target.ref})
     return DONE

@@ -23,6 +23,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--last-crash", action="store_true", help="the last lines of the worker that crashed last")
     parser.add_argument("--since", metavar="WHEN", help='not older than this: "10m", or a time')
     parser.add_argument("-n", "--limit", type=int, metavar="N", help=f"at most so many lines; default {LIMIT}")
+    parser.add_argument("--scope", choices=["web", "worker", "tako"], help="of a deployed app: who said it")
+    parser.add_argument("--release", metavar="RELEASE", help="of a deployed app: what this release said")
+    parser.add_argument("--instance", metavar="ID", help="of a deployed app: what this process said")
     parser.add_argument("-f", "--follow", action="store_true", help="go on with lines as they come")
 
 
@@ -32,6 +35,11 @@ def run(context: Context, args: argparse.Namespace) -> int:
         raise UsageError("--last-crash shows what is over: it cannot be followed.", cure="Leave one of the two out.")
     since_ms = moments.past_ms(args.since, option="--since", now_ms=context.now_ms()) if args.since else 0
     limit = LIMIT if args.limit is None else max(args.limit, 1)
+    if context.where is not None:
+        return _of_servers(context, args, since_ms=since_ms, limit=limit)
+    for option in ("release", "instance", "scope"):
+        if getattr(args, option) is not None:
+            raise UsageError(f"--{option} is for deployed apps.", cure="Add --env NAME.")
     try:
         context.engine()
     except NoEngine as error:
@@ -45,6 +53,17 @@ def run(context: Context, args: argparse.Namespace) -> int:
     found = context.engine().call("logs", {"limit": limit, "last_crash": args.last_crash or None, **_filters(args)})
     _print(context, [line for line in found["lines"] if line["ts_ms"] >= since_ms], args)
     return 0
+
+
+def _of_servers(context: Context, args: argparse.Namespace, *, since_ms: int, limit: int) -> int:
+    from tako.cli import remote_logs
+
+    for option in ("workflow", "level", "last_crash"):
+        if getattr(args, option):
+            raise UsageError(f"--{option.replace('_', '-')} is for the engine of this folder.", cure="Leave it out.")
+    if args.run is not None:
+        args.run = run_ids.resolve(context.engine(), args.run)
+    return remote_logs.show(context, args, since_ms=since_ms, limit=limit)
 
 
 def _filters(args: argparse.Namespace) -> dict[str, Any]:

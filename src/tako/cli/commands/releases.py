@@ -8,7 +8,6 @@ from tako.cli import deploy_screen, deployed, moments
 from tako.cli.arguments import Parser
 from tako.cli.context import Context
 from tako.cli.errors import DONE
-from tako.deploy.channel import Channel
 from tako.protocol import management
 
 
@@ -20,12 +19,7 @@ def configure(parser: Parser) -> None:
 def run(context: Context, args: argparse.Namespace) -> int:
     """Print a row for each release, newest first, and what is under way."""
     target = deployed.target(context, args)
-    found: dict[str, management.Releases] = {}
-    for server in target.servers:
-        ssh = deployed.connection(server)
-        ssh.connect()
-        with Channel(ssh) as channel:
-            found[server.name] = channel.call("releases", target.ref)
+    found: dict[str, management.Releases] = deployed.each(target, lambda channel: channel.call("releases", target.ref))
     if context.output.json:
         context.output.document({**target.ref, "servers": found})
         return DONE

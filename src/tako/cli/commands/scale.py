@@ -8,8 +8,10 @@ from tako.cli import deployed
 from tako.cli.arguments import Parser, UsageError
 from tako.cli.context import Context
 from tako.cli.errors import DONE
-from tako.deploy.channel import Channel, who
+from tako.deploy.channel import who
 from tako.protocol import management
+
+DEADLINE_S = 120.0
 
 
 def configure(parser: Parser) -> None:
@@ -27,12 +29,9 @@ def run(context: Context, args: argparse.Namespace) -> int:
         fields["web"] = counts.pop("web")
     if counts:
         fields["workers"] = counts
-    found: dict[str, management.Scaled] = {}
-    for server in target.servers:
-        ssh = deployed.connection(server)
-        ssh.connect()
-        with Channel(ssh) as channel:
-            found[server.name] = channel.call("scale", fields, deadline_s=120)
+    found: dict[str, management.Scaled] = deployed.each(
+        target, lambda channel: channel.call("scale", fields, deadline_s=DEADLINE_S)
+    )
     if context.output.json:
         context.output.document({**target.ref, "servers": found})
         return DONE

@@ -18,6 +18,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(context: Context, args: argparse.Namespace) -> int:
     """Print what is wrong first, each with its cure, then what there is."""
+    if context.where is not None:
+        from tako.cli import remote_status
+
+        now_ms = context.now_ms()
+        return remote_status.show(context, page=lambda app, status: _page(context.output, app, status, now_ms=now_ms))
     status = context.engine().call("status")
     if context.output.json:
         context.output.document(status)

@@ -1,0 +1,431 @@
+"""Servers for tests of what happens over SSH: a real Debian with systemd, and a plain sshd where that cannot be.
+
+`Box` is a machine as a provider rents it out: Debian 12 with systemd and sshd and nothing else, booted by
+systemd-nspawn with a network of its own, reached at an address that only this machine has. Its disk is a layer over a
+system that is put together once, by debootstrap from the mirror that this machine itself uses, and kept in `build/`.
+
+`PlainBox` is sshd and `tako-server --foreground` as processes of ours: the same SSH, channel, daemon and Caddy-less
+ingress, in a second. What needs systemd is not tested by it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import getpass
+import ipaddress
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import IO, Self
+
+ROOT = Path(__file__).parents[2]
+BUILD = ROOT / "build" / "box"
+PATIENCE_S = 60.0
+SUITE = "bookworm"
+INCLUDED = (
+    "systemd", "systemd-sysv", "dbus", "python3", "openssh-server", "ca-certificates", "iproute2", "procps",
+)  # fmt: skip
+NETWORK = ipaddress.IPv4Network("10.213.0.0/16")  # a /30 of it a box; it exists on this machine only
+
+
+class Keys:
+    """A key pair to log in with, and one for the host."""
+
+    def __init__(self, folder: Path) -> None:
+        self.login = folder / "id"
+        self.host = folder / "host_key"
+        for path in (self.login, self.host):
+            subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(path)], check=True)
+
+    @property
+    def host_fingerprint(self) -> str:
+        shown = subprocess.run(
+            ["ssh-keygen", "-lf", f"{self.host}.pub"], check=True, capture_output=True, text=True
+        ).stdout
+        return shown.split()[1]
+
+
+class PlainBox:
+    """sshd on a free port of 127.0.0.1, and the daemon beside it. A `with` starts and ends both."""
+
+    def __init__(self, folder: Path, *, watch_s: float = 0.5) -> None:
+        self.folder = folder
+        self.keys = Keys(folder)
+        self.data = folder / "data"
+        self.run = Path(tempfile.mkdtemp(prefix="tako-box-"))  # short: sockets lie in it
+        self.port, self.http_port = free_port(), free_port()
+        self._watch_s = watch_s
+        self._daemon: subprocess.Popen[bytes] | None = None
+
+    @property
+    def address(self) -> str:
+        return f"{getpass.getuser()}@127.0.0.1:{self.port}"
+
+    def __enter__(self) -> Self:
+        self._write_ssh()
+        self.start_ssh()
+        self.start_daemon()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop_daemon()
+        self.stop_ssh()
+        shutil.rmtree(self.run)
+
+    def _write_ssh(self) -> None:
+        binaries = self.folder / "bin"
+        binaries.mkdir()
+        wrapper = binaries / "tako-server"
+        wrapper.write_text(f'#!/bin/sh\nexec {_tako_server()} --run-dir {self.run} "$@"\n')
+        wrapper.chmod(0o755)
+        authorized = self.folder / "authorized_keys"
+        authorized.write_text(Path(f"{self.keys.login}.pub").read_text())
+        (self.folder / "sshd_config").write_text(
+            f"Port {self.port}\nListenAddress 127.0.0.1\nHostKey {self.keys.host}\nAuthorizedKeysFile {authorized}\n"
+            f"StrictModes no\nPidFile {self.folder}/sshd.pid\nUsePAM no\nPasswordAuthentication no\n"
+            f"SetEnv PATH={binaries}:/usr/bin:/bin\n"
+        )
+
+    def start_ssh(self) -> None:
+        sshd = shutil.which("sshd") or "/usr/sbin/sshd"
+        Path("/run/sshd").mkdir(exist_ok=True)
+        with (self.folder / "sshd.log").open("ab") as log:
+            self._sshd = subprocess.Popen(
+                [sshd, "-D", "-e", "-f", str(self.folder / "sshd_config")], stderr=log, stdin=subprocess.DEVNULL
+            )
+        wait_for(lambda: _listens("127.0.0.1", self.port), "sshd", self._sshd)
+
+    def stop_ssh(self) -> None:
+        self._sshd.terminate()
+        self._sshd.wait(PATIENCE_S)
+
+    def cut_connections(self) -> None:
+        """End every SSH session as a cable that is pulled does: without a word to the other side."""
+        for pid in children_of(self._sshd.pid):
+            for each in (*children_of(pid), pid):
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(each, signal.SIGKILL)
+
+    def start_daemon(self, *, env: Mapping[str, str] | None = None) -> None:
+        argv = [
+            *_tako_server().split(), "--foreground", "--run-dir", str(self.run), "--data-dir", str(self.data),
+            "--http", f"127.0.0.1:{self.http_port}", "--venv", sys.prefix, "--spawner", "plain",
+            "--watch", str(self._watch_s),
+        ]  # fmt: skip
+        with (self.folder / "daemon.log").open("ab") as log:
+            self._daemon = subprocess.Popen(
+                argv, stdout=log, stderr=log, stdin=subprocess.DEVNULL, env={**os.environ, **(env or {})},
+                start_new_session=True,
+            )  # fmt: skip
+        wait_for(lambda: _answers(self.run / "tako.sock"), "tako-server", self._daemon)
+
+    def kill_daemon(self) -> None:
+        assert self._daemon is not None
+        self._daemon.kill()
+        self._daemon.wait(PATIENCE_S)
+
+    def stop_daemon(self) -> None:
+        """SIGINT drains all apps and ends them."""
+        if self._daemon is not None and self._daemon.poll() is None:
+            self._daemon.send_signal(signal.SIGINT)
+            self._daemon.wait(PATIENCE_S)
+
+    def log(self) -> str:
+        return (self.folder / "daemon.log").read_text(errors="replace")
+
+    def get(self, host: str, path: str = "/") -> tuple[int, str]:
+        """A request to the daemon's own ingress."""
+        import http.client
+
+        connection = http.client.HTTPConnection("127.0.0.1", self.http_port, timeout=PATIENCE_S)
+        try:
+            connection.request("GET", path, headers={"Host": host})
+            answer = connection.getresponse()
+            return answer.status, answer.read().decode(errors="replace")
+        finally:
+            connection.close()
+
+
+class Box:
+    """A Debian. `boot` it; a `with` boots and removes it. Its disk stays over `power_cut` and `reboot`."""
+
+    def __init__(self, folder: Path, *, disk_mb: int | None = None) -> None:
+        self.folder = folder
+        self.keys = Keys(folder)
+        self.root = folder / "root"
+        self.name = f"tako{os.getpid() % 100_000}{threading.get_native_id() % 1000}"[:11]
+        self._disk_mb = disk_mb
+        self._nspawn: subprocess.Popen[bytes] | None = None
+        self._claim: IO[bytes] | None = None
+
+    @property
+    def host(self) -> str:
+        return str(self._addresses[1])
+
+    @property
+    def address(self) -> str:
+        return f"root@{self.host}"
+
+    def __enter__(self) -> Self:
+        base = base_system()
+        self._claim, self._addresses = claim_network()
+        layers = self.folder / "layers"
+        layers.mkdir()
+        size = f"size={self._disk_mb}m" if self._disk_mb else "mode=0755"
+        subprocess.run(["mount", "-t", "tmpfs", "-o", size, "tako-box", str(layers)], check=True)
+        for name in ("upper", "work"):
+            (layers / name).mkdir()
+        self.root.mkdir()
+        options = f"lowerdir={base},upperdir={layers}/upper,workdir={layers}/work"
+        subprocess.run(["mount", "-t", "overlay", "-o", options, "tako-box", str(self.root)], check=True)
+        self._configure()
+        try:
+            self.boot()
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.power_cut()
+        for path in (self.root, self.folder / "layers"):
+            subprocess.run(["umount", "--lazy", str(path)], check=False)
+        if self._claim is not None:
+            self._claim.close()
+
+    def _configure(self) -> None:
+        etc = self.root / "etc"
+        shutil.copy(self.keys.host, etc / "ssh/ssh_host_ed25519_key")
+        shutil.copy(f"{self.keys.host}.pub", etc / "ssh/ssh_host_ed25519_key.pub")
+        (etc / "ssh/ssh_host_ed25519_key").chmod(0o600)
+        (etc / "ssh/sshd_config.d/box.conf").write_text(
+            "HostKey /etc/ssh/ssh_host_ed25519_key\nPermitRootLogin prohibit-password\n"
+        )
+        (self.root / "root/.ssh").mkdir(mode=0o700, exist_ok=True)
+        (self.root / "root/.ssh/authorized_keys").write_text(Path(f"{self.keys.login}.pub").read_text())
+        (etc / "hostname").write_text(f"{self.name}\n")
+        (etc / "machine-id").write_text("")
+        # The box has no way out: what environments are built from is a folder of wheels of this machine.
+        (etc / "uv").mkdir(exist_ok=True)
+        (etc / "uv/uv.toml").write_text('no-index = true\nfind-links = ["/wheels"]\n')
+
+    def boot(self) -> None:
+        """Boot it, and wait until SSH answers."""
+        network = [f"--network-veth-extra=ve-{self.name}:host0", "--private-network"]
+        binds = [f"--bind-ro={app_wheels()}:/wheels"]
+        with (self.folder / "console.log").open("ab") as log:
+            self._nspawn = subprocess.Popen(
+                ["systemd-nspawn", "--quiet", "--register=no", "--keep-unit", "--directory", str(self.root),
+                 "--machine", self.name, "--resolv-conf=off", "--kill-signal=SIGRTMIN+3", *network, *binds, "--boot"],
+                stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
+            )  # fmt: skip
+        wait_for(lambda: bool(children_of(self._pid)) and self._link_is_there(), "systemd-nspawn", self._nspawn)
+        ours, theirs = self._addresses
+        run("ip", "addr", "add", f"{ours}/30", "dev", f"ve-{self.name}")
+        run("ip", "link", "set", f"ve-{self.name}", "up")
+        inside = ["nsenter", "-t", str(children_of(self._pid)[0]), "-n", "ip"]
+        run(*inside, "addr", "add", f"{theirs}/30", "dev", "host0")
+        run(*inside, "link", "set", "host0", "up")
+        wait_for(lambda: _listens(self.host, 22), f"sshd of {self.name} (see {self.folder}/console.log)", self._nspawn)
+
+    def power_cut(self) -> None:
+        """Everything in it dies at once. Twice is harmless."""
+        if self._nspawn is None:
+            return
+        for pid in descendants_of(self._pid):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        self._nspawn.kill()
+        self._nspawn.wait(PATIENCE_S)
+        self._nspawn = None
+        subprocess.run(["ip", "link", "del", f"ve-{self.name}"], check=False, capture_output=True)
+
+    def reboot(self, *, clean: bool) -> None:
+        """Off and on again; `clean` lets its services stop first."""
+        if clean:
+            assert self._nspawn is not None
+            self._nspawn.send_signal(signal.SIGTERM)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._nspawn.wait(PATIENCE_S)
+        self.power_cut()
+        self.boot()
+
+    def cut_network(self) -> None:
+        """Pull the cable: nothing is refused, nothing answers."""
+        run("ip", "link", "set", f"ve-{self.name}", "down")
+
+    def mend_network(self) -> None:
+        """Put it back."""
+        run("ip", "link", "set", f"ve-{self.name}", "up")
+
+    def sh(self, script: str, *, check: bool = True) -> str:
+        """Run a script in it as root, over SSH; its output."""
+        done = subprocess.run(
+            ["ssh", "-q", "-o", "BatchMode=yes", "-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null",
+             "-o", "ControlPath=none", "-i", str(self.keys.login), self.address, "--", "sh -s"],
+            input=script, capture_output=True, text=True, check=False, timeout=120,
+        )  # fmt: skip
+        assert not check or done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    @property
+    def _pid(self) -> int:
+        assert self._nspawn is not None
+        return self._nspawn.pid
+
+    def _link_is_there(self) -> bool:
+        return Path(f"/sys/class/net/ve-{self.name}").exists()
+
+
+# --- what boxes are made of ---
+
+
+def why_no_box() -> str | None:
+    """Why this machine cannot boot a Debian of its own; None when it can."""
+    if os.geteuid() != 0:
+        return "only root can boot a container"
+    for program in ("systemd-nspawn", "debootstrap", "ip", "nsenter"):
+        if shutil.which(program) is None:
+            return f"{program} is missing"
+    probe = subprocess.run(
+        ["ip", "link", "add", "takoprobe0", "type", "veth", "peer", "name", "takoprobe1"], check=False,
+        capture_output=True, text=True,
+    )  # fmt: skip
+    if probe.returncode and "exists" not in probe.stderr:
+        return f"no virtual network: {probe.stderr.strip()}"
+    subprocess.run(["ip", "link", "del", "takoprobe0"], check=False, capture_output=True)
+    return None
+
+
+def base_system() -> Path:
+    """The folder of the system that all boxes are layers over; made when it is not there (a minute, 320 MB)."""
+    BUILD.mkdir(parents=True, exist_ok=True)
+    base = BUILD / SUITE
+    with (BUILD / ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (base / ".complete").exists():
+            shutil.rmtree(base, ignore_errors=True)
+            mirror = subprocess.run(
+                ["apt-get", "indextargets", "--format", "$(REPO_URI)", f"Codename: {SUITE}"],
+                check=True, capture_output=True, text=True,
+            ).stdout.split()[0]  # fmt: skip
+            log = BUILD / "debootstrap.log"
+            with log.open("wb") as out:
+                done = subprocess.run(
+                    ["debootstrap", "--variant=minbase", f"--include={','.join(INCLUDED)}", SUITE, str(base), mirror],
+                    stdout=out, stderr=out, check=False,
+                )  # fmt: skip
+            assert done.returncode == 0, f"debootstrap failed: see {log}"
+            for key in (base / "etc/ssh").glob("ssh_host_*"):
+                key.unlink()
+            (base / ".complete").touch()
+    return base
+
+
+def app_wheels() -> Path:
+    """A folder with the wheels of what the apps of tests need, the example's included: boxes have no way out."""
+    folder = BUILD / "wheels"
+    text = (ROOT / "examples/signup/requirements.txt").read_text() + (ROOT / "scripts/constraints.txt").read_text()
+    with (BUILD / ".wheels.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        mark = folder / ".complete"
+        if not mark.exists() or mark.read_text() != text:
+            shutil.rmtree(folder, ignore_errors=True)
+            folder.mkdir(parents=True)
+            run(
+                sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check",
+                "--dest", str(folder), "--only-binary", ":all:",
+                "--requirement", str(ROOT / "examples/signup/requirements.txt"),
+                "--constraint", str(ROOT / "scripts/constraints.txt"),
+            )  # fmt: skip
+            mark.write_text(text)
+    return folder
+
+
+def claim_network() -> tuple[IO[bytes], tuple[ipaddress.IPv4Address, ipaddress.IPv4Address]]:
+    """Four addresses that no other box of this machine has, as long as the file is open: ours and the box's."""
+    folder = Path(tempfile.gettempdir()) / "tako-box-networks"
+    folder.mkdir(exist_ok=True)
+    for number, network in enumerate(NETWORK.subnets(new_prefix=30)):
+        file = (folder / str(number)).open("wb")
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.close()
+            continue
+        ours, theirs = network.hosts()
+        return file, (ours, theirs)
+    raise AssertionError("there are no networks left")
+
+
+@contextlib.contextmanager
+def settled(environ: Mapping[str, str]) -> Iterator[None]:
+    """These environment variables, for as long as the `with` lasts."""
+    before = dict(os.environ)
+    os.environ.update(environ)
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
+
+
+def run(*argv: str) -> None:
+    done = subprocess.run(argv, check=False, capture_output=True, text=True)
+    assert done.returncode == 0, f"{' '.join(argv)}: {done.stderr}"
+
+
+def free_port() -> int:
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        return int(sock.getsockname()[1])
+
+
+def wait_for(is_there: Callable[[], bool], what: str, process: subprocess.Popen[bytes]) -> None:
+    """Look until it is there: nobody tells us when another program has begun to listen."""
+    deadline = time.monotonic() + PATIENCE_S
+    while not is_there():
+        assert process.poll() is None, f"{what} ended with exit code {process.returncode}"
+        assert time.monotonic() < deadline, f"{what} was not there within {PATIENCE_S:g} s"
+        threading.Event().wait(0.02)
+
+
+def children_of(pid: int) -> list[int]:
+    found = []
+    with contextlib.suppress(OSError):
+        for task in Path(f"/proc/{pid}/task").iterdir():
+            found += [int(each) for each in (task / "children").read_text().split()]
+    return found
+
+
+def descendants_of(pid: int) -> list[int]:
+    found = []
+    for child in children_of(pid):
+        found += [child, *descendants_of(child)]
+    return found
+
+
+def _listens(host: str, port: int) -> bool:
+    with contextlib.suppress(OSError), socket.create_connection((host, port), 1) as sock:
+        return sock.recv(4) == b"SSH-"
+    return False
+
+
+def _answers(path: Path) -> bool:
+    with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX) as sock:
+        sock.connect(str(path))
+        return True
+    return False
+
+
+def _tako_server() -> str:
+    return str(Path(sys.executable).with_name("tako-server"))
