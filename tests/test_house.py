@@ -37,9 +37,14 @@ MAY_IMPORT: dict[str, set[str]] = {
     "discovery": set(),
     # Tells people beside the engine's work: it knows how to reach them, not what it tells.
     "alerts": {"config", "clock"},
-    "dashboard": {"engine", "logs", "protocol"},
+    # What is counted: it knows numbers, not what they are of.
+    "metrics": set(),
+    # Knows an app by `dashboard/apps.py` alone: what it shows comes from the commands of `host`, whichever process
+    # that is in.
+    "dashboard": {"logs", "metrics", "protocol"},
     "host": {
         "engine", "cron", "supervisor", "logs", "protocol", "rpc", "discovery", "config", "vault", "alerts", "clock",
+        "metrics",
     },
     # Only `dev` and `server` choose. `engine` and `supervisor`: their events are told to the terminal.
     "dev": {
@@ -112,6 +117,12 @@ PURE = (
     "deploy/remote.py",
     "deploy/target.py",
     "vault/names.py",
+    "metrics/exposition.py",
+    "metrics/instruments.py",
+    "metrics/ring.py",
+    "dashboard/charts.py",
+    "dashboard/guard.py",
+    "dashboard/timeline.py",
     "alerts/alert.py",
     "alerts/grouping.py",
 )

@@ -65,6 +65,8 @@ HOT = {
     "unseen_runs": "runs_dead",
     "newest_with_key": "runs_key",
     "runs_with_key": "runs_key",
+    "seqs_by_id": "sqlite_autoindex_runs_1",
+    "seqs_by_key": "runs_key",
     "children_by_id": "runs_parent",
     "oldest_ready": "runs_ready",
     "pending_seqs": "runs_later",
@@ -94,7 +96,7 @@ SMALL = re.compile(r"SCAN (counts|workers|group_health|registries|schedules|meta
 POSITIONAL = {"insert_run", "insert_payload"}
 # These read everything, on purpose: they are for tests and doctors, or end at a page.
 WALKS = {"broken_invariants", "wrong_counts", "wrong_permits", "due_runs_of_all", "all_epochs", "all_steps"}
-WALKS |= {"list_runs"}
+WALKS |= {"list_runs", "seqs_by_end_of_id"}
 # And these, when code or the clock changes, or a release is refused.
 WALKS |= {"count_rate_permits", "recool", "unfinished_of"}
 

@@ -201,7 +201,9 @@ def test_a_parked_parent_shows_whom_it_waits_for(engine: Rig) -> None:
 
     engine.gather(parent, first, second)
 
-    assert engine.info(parent)["waiting"] == {"step": "gather", "signal": None, "until_ms": None, "runs": [second]}
+    assert engine.info(parent)["waiting"] == {
+        "step": "gather", "signal": None, "until_ms": None, "since_ms": engine.now_ms, "runs": [second],
+    }  # fmt: skip
 
 
 def test_other_branches_wake_a_gathering_parent_and_a_gather_wakes_other_branches(engine: Rig) -> None:

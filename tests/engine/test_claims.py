@@ -190,7 +190,7 @@ def test_a_claim_is_told_to_the_house(engine: Rig) -> None:
     run_id = engine.enqueue()
     engine.claim()
 
-    assert engine.events == [Changed(run_id, "charge", "running")]
+    assert engine.events == [Changed(run_id, "charge", "running", 0)]
 
 
 @pytest.mark.parametrize("asked", [1, 5])

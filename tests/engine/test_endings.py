@@ -23,7 +23,7 @@ def test_a_handler_that_returns_makes_its_run_succeeded(engine: Rig) -> None:
     assert [(a["attempt"], a["outcome"], a["worker_id"], a["release"]) for a in info["attempts"]] == [
         (1, "succeeded", "w1", "r1")
     ]
-    assert engine.events == [Ended(run_id, "charge", "succeeded")]
+    assert engine.events == [Ended(run_id, "charge", "succeeded", 40)]
 
 
 @pytest.mark.parametrize("result", [None, "null"])
@@ -62,7 +62,7 @@ def test_a_run_is_dead_when_its_attempts_are_used_up(engine: Rig) -> None:
         "dead", "ValueError: boom", "ValueError: boom", "Traceback: boom",
     )  # fmt: skip
     assert [(a["attempt"], a["outcome"]) for a in info["attempts"]] == [(1, "failed"), (2, "failed"), (3, "failed")]
-    assert engine.events == [Ended(run_id, "charge", "dead")]
+    assert engine.events == [Ended(run_id, "charge", "dead", 20_000)]
     assert engine.store.count("charge", "unseen") == 1
 
 

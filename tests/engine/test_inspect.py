@@ -40,6 +40,8 @@ def test_a_new_run_is_shown_with_everything_that_is_known(engine: Rig) -> None:
         "result_json": None,
         "steps": [],
         "attempts": [],
+        "attempt_ms": None,
+        "claimed_ms": None,
     }
 
 

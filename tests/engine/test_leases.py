@@ -128,7 +128,7 @@ def test_three_deaths_while_alone_make_a_run_dead_with_the_last_words(engine: Ri
     released = engine.die(death="SIGKILL, out of memory, peak 1.9 GiB")
 
     assert released.dead == [run_id]
-    assert engine.events == [Ended(run_id, "charge", "dead")]
+    assert engine.events == [Ended(run_id, "charge", "dead", 0)]
     info = engine.info(run_id, "attempts")
     assert info["reason"] == "worker died 3 times running it (SIGKILL, out of memory, peak 1.9 GiB)"
     assert [(a["attempt"], a["epoch"], a["outcome"]) for a in info["attempts"]] == [

@@ -242,7 +242,9 @@ def test_a_parked_run_shows_what_it_waits_for(engine: Rig) -> None:
     run_id = engine.start()
     engine.wait(run_id, "shipped", timeout_ms=5_000, step_name="ship")
 
-    assert engine.info(run_id)["waiting"] == {"step": "ship", "signal": "shipped", "until_ms": engine.now_ms + 5_000}
+    assert engine.info(run_id)["waiting"] == {
+        "step": "ship", "signal": "shipped", "until_ms": engine.now_ms + 5_000, "since_ms": engine.now_ms,
+    }  # fmt: skip
 
 
 def test_signals_are_forgotten_after_seven_days_and_told_to_the_log(engine: Rig) -> None:

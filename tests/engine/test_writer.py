@@ -113,7 +113,7 @@ def test_events_are_told_after_the_commit_and_before_the_callers(tell: Callable[
         await future
         await asyncio.sleep(0)
         assert told == [True]
-        assert house.events == [Changed("a", "w", "pending"), Ready("w", "ready")]
+        assert house.events == [Changed("a", "w", "pending", is_new=True), Ready("w", "ready")]
 
     tell(story)
 

@@ -6,6 +6,7 @@ import asyncio
 import os
 import random
 import sys
+from collections import Counter
 from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
@@ -38,6 +39,7 @@ class FakeHouse:
         self.reclaimed: list[tuple[str, bool, str | None]] = []
         self.health: list[dict[str, Any]] = []
         self.workers: dict[str, dict[str, Any]] = {}
+        self.counts: Counter[str] = Counter()
         self.lines: list[str] = []
         self.logged: list[tuple[str, str]] = []
         self.store_error: TakoError | None = None
@@ -81,6 +83,9 @@ class FakeHouse:
 
     def forget_worker(self, worker_id: str) -> None:
         self.workers.pop(worker_id, None)
+
+    def count(self, group: str, what: str) -> None:
+        self.counts[what] += 1
 
     def changed(self, group: str) -> None: ...
 

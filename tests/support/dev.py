@@ -185,6 +185,8 @@ class Dev:
     def url(self) -> str:
         """Where the app answers: the plain http://localhost:PORT of the header."""
         for line in reversed(self.lines):
+            if "  dashboard " in line.text:
+                continue
             if found := re.search(r"http://(localhost|127\.0\.0\.1):\d+", line.text):
                 return found.group()
         raise AssertionError(f"no address on the screen:\n{self.screen()}")

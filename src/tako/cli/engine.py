@@ -21,7 +21,7 @@ START_IT = "Start it with `tako dev`."
 class Place:
     """What `engine.json` says, and the app's folder."""
 
-    __slots__ = ("app", "folder", "pid", "socket", "started_ms", "store_id", "url")
+    __slots__ = ("app", "dashboard", "folder", "pid", "socket", "started_ms", "store_id", "url")
 
     def __init__(self, folder: Path, content: dict[str, Any]) -> None:
         self.folder = folder
@@ -30,6 +30,7 @@ class Place:
         self.app = str(content["app"])
         self.store_id = str(content.get("store_id", ""))
         self.url = str(content.get("url", ""))
+        self.dashboard = str(content.get("dashboard", ""))  # holds the key: not for argv or logs
         self.started_ms = int(content.get("started_ms", 0))
 
 

@@ -38,6 +38,7 @@ SECTIONS: dict[str, dict[str, str]] = {
     "Operate": {
         "status": "one page; exits 1 when anything is wrong",
         "logs": "output of app and workers",
+        "open": "the dashboard, in a browser",
         "secrets": "set, rm, ls; with --env, of servers: sync, rotate-key",
         "alerts": "test: try each channel of [alerts] and say what happened",
         "backup": "a consistent copy of the store, while it runs",

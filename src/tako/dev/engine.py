@@ -18,8 +18,10 @@ import uvloop
 
 from tako.config import load
 from tako.config.model import Alerts, Config
+from tako.dashboard.server import Dashboard
 from tako.dev import watch
 from tako.dev.boots import BootLines
+from tako.dev.dashboard import open_dashboard
 from tako.dev.interrupts import Interrupts
 from tako.dev.keyboard import Key
 from tako.dev.options import DevOptions
@@ -92,6 +94,7 @@ class Dev:
         self.web: Web | None = None
         if options.web:
             self.web = Web(self.host, session=self.session, boots=self._boots, port=options.port)
+        self.dashboard: Dashboard | None = None
         self._shown: dict[str, str] = {}  # by group: the key of its box
 
     # --- life -------------------------------------------------------------------------------------------------------
@@ -111,6 +114,8 @@ class Dev:
         try:
             self._files = LogFiles(self.host.places.logs)
             try:
+                self.dashboard = open_dashboard(self.host, port=self._options.dashboard_port)
+                self.host.note(dashboard=self.dashboard.url())
                 await self._open_web()
                 self.host.begin()
                 garbage.settle()
@@ -162,6 +167,8 @@ class Dev:
         if self.web is not None:
             await self.web.stop()  # before the engine, so that requests in flight can still enqueue
         await self.host.stop()
+        if self.dashboard is not None:
+            await self.dashboard.stop()  # behind the engine, so that one can watch it drain
         self._runs.close()
 
     def _kill(self) -> None:
@@ -193,6 +200,7 @@ class Dev:
                 app=config.name,
                 version=_version(),
                 urls=urls,
+                dashboard=self.dashboard.url() if self.dashboard is not None else None,
                 workflows=tuple(names),
                 groups=tuple(_group_words(config, group) for group in host.code.scan.groups),
                 notes=(*(self.web.notes() if self.web is not None else ()), *_alerts(config), *_left_out()),

@@ -104,7 +104,7 @@ def _take(
     for row in taken:
         store.move(row["workflow"], lane, "running")
         limits.claimed(store, row, now_ms=now_ms)
-        store.emit(Changed(row["id"], row["workflow"], "running"))
+        store.emit(Changed(row["id"], row["workflow"], "running", now_ms - row["run_at_ms"]))
     return [_claimed(store, row, payload=payloads[row["seq"]], solo=lane == "solo") for row in taken]
 
 

@@ -122,7 +122,9 @@ def conclude(store: Store, run: sqlite3.Row, *, before: str, status: str, reason
         limits.stopped(store, run)
     elif before in ("ready", "solo"):
         limits.left_line(store, run)
-    store.emit(Ended(run["id"], run["workflow"], status))
+    started_ms: int | None = run["started_ms"]
+    took_ms = None if started_ms is None else now_ms - started_ms
+    store.emit(Ended(run["id"], run["workflow"], status, took_ms))
     left = store.all("left_behind", run=run["seq"], ended=wakers.RUN + run["id"])
     if left:
         _settle(store, run, {row["event"] for row in left}, now_ms=now_ms)

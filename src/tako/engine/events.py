@@ -24,6 +24,8 @@ class Changed(NamedTuple):
     run_id: str
     workflow: str
     status: str
+    waited_ms: int | None = None  # of a run that was claimed: for how long it had been due
+    is_new: bool = False  # it has just come in
 
 
 class Ended(NamedTuple):
@@ -32,6 +34,7 @@ class Ended(NamedTuple):
     run_id: str
     workflow: str
     status: str
+    took_ms: int | None = None  # since its first claim; None when it never had one
 
 
 class Held(NamedTuple):

@@ -19,6 +19,9 @@ from tako.protocol.messages import AttemptInfo, RunInfo, ShownStatus, StepInfo
 # if there are: then it soon has a page full.
 _FEW = 2_000
 
+# So far back an id is looked for by its end.
+_LOOK_AT = 100_000
+
 _PENDING = ("later", "ready", "solo", "limited", "paused")
 _HELD = {"sleeping": "sleep", "waiting": "wait", "limited": "limited", "blocked": "blocked"}
 
@@ -42,7 +45,7 @@ class Overview:
 
 
 def get_run(reader: Reader, run_id: str, *, wanted: Collection[str] = ()) -> RunInfo | None:
-    """One run, None when there is none of this id. `wanted`: of "payload", "result", "steps", "attempts"."""
+    """One run, None when there is none of this id. `wanted`: of payload, result, steps, attempts, interventions."""
     row = reader.one("shown_run", id=run_id)
     return None if row is None else _with_details(reader, row, wanted)
 
@@ -91,6 +94,37 @@ def list_runs(
     )
     shown = [_shown(reader, row) for row in rows[:limit]]
     return Page(shown, str(rows[limit - 1]["seq"]) if len(rows) > limit else None)
+
+
+def search(reader: Reader, *, text: str, limit: int = 50) -> list[RunInfo]:
+    """Runs whose id begins or ends with the text (or does both, as in `0198…4f2a1c`), or whose key begins with it."""
+    text = text.strip().replace("...", "…")
+    begin, is_shortened, ending = text.lower().partition("…")
+    found: list[sqlite3.Row] = []
+    if not is_shortened:
+        ending = begin
+        found += reader.all("seqs_by_id", low=begin, high=_after(begin), limit=limit)
+        found += _by_key(reader, text, limit=limit)
+    if ending:
+        found += reader.all("seqs_by_end_of_id", ending=ending, look_at=_LOOK_AT, limit=limit)
+    among = sorted({row["seq"] for row in found}, reverse=True)[:limit]
+    everything = dict.fromkeys(("names", "status", "held", "key", "since_ms", "until_ms", "before"))
+    rows = reader.all("list_runs_among", among=json.dumps(among), blocked="[]", limit=limit, **everything)
+    return [_shown(reader, row) for row in rows if not is_shortened or row["id"].startswith(begin)]
+
+
+def _by_key(reader: Reader, text: str, *, limit: int) -> list[sqlite3.Row]:
+    workflows = sorted({row["workflow"] for row in reader.all("all_counts")})
+    return [
+        row
+        for workflow in workflows
+        for row in reader.all("seqs_by_key", workflow=workflow, low=text, high=_after(text), limit=limit)
+    ]
+
+
+def _after(text: str) -> str:
+    """The first text that comes after all that begin with this one."""
+    return text + "\U0010ffff"
 
 
 def overview(reader: Reader, *, now_ms: int, paused: Collection[str] = ()) -> Overview:
@@ -169,7 +203,12 @@ def _with_details(reader: Reader, row: sqlite3.Row, wanted: Collection[str]) -> 
     info["traceback"] = None if failed is None else failed["traceback"]
     waiting = reader.one("waiter", run=seq)
     if waiting is not None:
-        info["waiting"] = {"step": waiting["step"], "signal": waiting["event"], "until_ms": waiting["wake_at_ms"]}
+        info["waiting"] = {
+            "step": waiting["step"],
+            "signal": waiting["event"],
+            "until_ms": waiting["wake_at_ms"],
+            "since_ms": waiting["parked_ms"],
+        }
         if waiting["event"] == waiters.GATHER:
             runs = [waker["id"] for waker in reader.all("gathered_runs", run=seq)]
             info["waiting"] |= {"signal": None, "runs": runs}
@@ -186,6 +225,10 @@ def _with_details(reader: Reader, row: sqlite3.Row, wanted: Collection[str]) -> 
         info["steps"] = _steps(reader, row)
     if "attempts" in wanted:
         info["attempts"] = [_attempt(attempt) for attempt in reader.all("attempts_of", run=seq)]
+        info["attempt_ms"] = row["attempt_ms"] if row["attempt_open"] else None
+        info["claimed_ms"] = row["claimed_ms"] if row["status"] == "running" else None
+    if "interventions" in wanted:
+        info["interventions"] = interventions(reader, row["id"])
     return info
 
 

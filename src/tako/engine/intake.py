@@ -213,7 +213,7 @@ def _fresh(store: Store, rows: Sequence[tuple[Any, ...]]) -> set[str]:
 
 def _tell(store: Store, new: Sequence[NewRun], lanes: Sequence[str], *, now_ms: int) -> None:
     """Count and announce what came in; by workflow and lane, since a thousand can come at once."""
-    store.emit_all([Changed(run["id"], run["workflow"], "pending") for run in new])
+    store.emit_all([Changed(run["id"], run["workflow"], "pending", None, True) for run in new])
     numbers: dict[tuple[str, str], int] = {}
     for run, lane in zip(new, lanes, strict=True):
         key = (run["workflow"], lane)

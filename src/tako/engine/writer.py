@@ -44,6 +44,7 @@ class Writer:
     once when the storage can no longer be trusted (D9): end the process and answer nobody, since what the failed
     transaction left behind is known only after a restart. `on_unavailable` is called on the loop with the error when
     transactions begin to fail for the storage's sake (disk full, locked), and with None when one succeeds again.
+    `on_timed` is told on the loop how many seconds each COMMIT that wrote something took.
     """
 
     def __init__(
@@ -54,12 +55,15 @@ class Writer:
         loop: asyncio.AbstractEventLoop,
         on_fatal: Callable[[TakoError], None] | None = None,
         on_unavailable: Callable[[StoreUnavailable | None], None] = lambda error: None,
+        on_timed: Callable[[float], None] = lambda seconds: None,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._store = store
         self._on_commit = on_commit
         self._on_fatal = on_fatal
         self._on_unavailable = on_unavailable
+        self._on_timed = on_timed
+        self._timed: list[float] = []  # what commits took that nobody has been told of
         self._is_unavailable = False
         self._loop = loop
         self._monotonic = monotonic
@@ -233,6 +237,10 @@ class Writer:
             self._send_away(self._checkpoint_away)
 
     def _deliver(self, batch: list[_Call], events: list[Event]) -> None:
+        if self._timed:
+            timed, self._timed = self._timed, []
+            for took_s in timed:
+                self._on_timed(took_s)
         if events:
             self._on_commit(events)
         for call in batch:
@@ -293,7 +301,8 @@ class Writer:
                 return self._commit_together([call for call in batch if call not in late])
             began = self._monotonic()
             store.commit()
-            self._commit_s += _WEIGHT * (self._monotonic() - began - self._commit_s)
+            took_s = self._monotonic() - began
+            self._commit_s += _WEIGHT * (took_s - self._commit_s)
         except Exception as error:
             # Whatever it was, the batch must not stay half done; who caused it is found by running one by one.
             store.rollback()
@@ -301,6 +310,8 @@ class Writer:
                 raise _Locked from error
             return self._recover(batch, error)
         changed = store.connection.total_changes - changes
+        if changed:
+            self._timed.append(took_s)
         if self._is_unavailable and changed:
             self._is_unavailable = False
             self._post(self._on_unavailable, None)

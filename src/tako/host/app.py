@@ -19,7 +19,7 @@ from tako.cron.ticker import Ticked, Ticker
 from tako.engine import runs
 from tako.engine.answer import Answer
 from tako.engine.dispatcher import Dispatcher
-from tako.engine.events import Ended, Event, Held
+from tako.engine.events import Changed, Ended, Event, Held
 from tako.engine.upkeep import Upkeep
 from tako.engine.writer import Writer
 from tako.errors import ConfigError, StoreUnavailable, TakoError, Unauthorized, VersionMismatch
@@ -32,6 +32,7 @@ from tako.host.handlers import WORKER_COMMANDS, commands
 from tako.host.holding import Holding
 from tako.host.launch import Launch
 from tako.host.logbridge import LogBridge
+from tako.host.meter import Meter
 from tako.host.misfits import Misfits
 from tako.host.places import Places, make, places_of
 from tako.host.recent import Recent
@@ -120,11 +121,14 @@ class AppHost:
         self._lock = lock.Lock(self.places.lock)
         self._tasks: set[asyncio.Task[Any]] = set()
         self._looked_at = float("-inf")
+        self._noted: dict[str, str] = {}
         self.url = ""  # where the app answers, as soon as that is known
         self.neighbours: Callable[[], Mapping[str, str]] = dict  # where other apps of this machine answer, by name
         self.recent = Recent()
         self.settings_error: ConfigError | None = None  # of settings that have no effect
         self.misfits = Misfits(self)
+        self.meter = Meter(self)
+        self.listeners: list[Callable[[str, Collection[str]], None]] = []  # who looks on; see `tell_listeners`
         self.next_schedule_ms: int | None = None  # as the last tick found it
         self.is_code_new = True  # since the last engine, and not every group has told yet what it declares now
         self.has_begun = False
@@ -194,6 +198,7 @@ class AppHost:
             on_commit=self._on_commit,
             on_fatal=self._fatal,
             on_unavailable=self.rounds.store_changed,
+            on_timed=self.meter.committed_in,
             loop=loop,
             monotonic=self.clock.monotonic,
         )
@@ -241,6 +246,7 @@ class AppHost:
 
     async def _close(self) -> None:
         self.holding.stop()
+        self.meter.stop()
         await self.rounds.stop()
         await self.upkeep.stop()
         await self.ticker.stop()
@@ -266,7 +272,12 @@ class AppHost:
     def tell_url(self, url: str) -> None:
         """Let other commands, and the app itself (`tako.current.url`), know where the app answers."""
         self.url = url
-        lock.write_engine_json(self.places.engine_json, {**self._engine_json(), "url": url})
+        self.note(url=url)
+
+    def note(self, **facts: str) -> None:
+        """Let other commands know of this, by `engine.json`."""
+        self._noted.update(facts)
+        lock.write_engine_json(self.places.engine_json, {**self._engine_json(), **self._noted})
 
     def _fatal(self, error: TakoError) -> None:
         self.admission.closed = self.admission.closed or error.message
@@ -289,7 +300,8 @@ class AppHost:
 
     async def enqueue(self, news: Sequence[NewRun], *, deadline_mono_ms: int | None) -> list[Enqueued]:
         """Admit and store runs; see Admission."""
-        stored: list[Enqueued] = await self.admission.enqueue(news, deadline_mono_ms)
+        with self.meter.refusals():
+            stored: list[Enqueued] = await self.admission.enqueue(news, deadline_mono_ms)
         return stored
 
     def _submit_enqueue(self, news: Sequence[NewRun], deadline_mono_ms: int | None) -> Answer[list[Enqueued]]:
@@ -358,9 +370,18 @@ class AppHost:
             elif type(event) is Held:
                 self.holding.tell_cancelled(event)
         self.alarms.committed(events)
+        self.meter.committed(events)
         self.on_events(events)
         if self.streams.has_listeners:
             self.view.stream(events)
+        if self.listeners and (changed := {event.run_id for event in events if isinstance(event, Changed | Ended)}):
+            self.tell_listeners("runs", changed)
+
+    def tell_listeners(self, what: str, run_ids: Collection[str] = ()) -> None:
+        """Who looks on learns that something changed: `runs` (these), `health` or `schedules`."""
+        self.meter.changes += 1
+        for listener in self.listeners:
+            listener(what, run_ids)
 
     def _on_ready(self, workflow: str, lane: str) -> None:
         """Something may be claimed: by a worker that waits, else wake one."""
@@ -373,6 +394,7 @@ class AppHost:
     def _ticked(self, ticked: Ticked) -> None:
         """The ticker has logged what it did; what it left out is shown for a day."""
         self.next_schedule_ms = ticked.next_ms
+        self.tell_listeners("schedules")
         for skip in ticked.skips:
             subject = f"{skip.workflow} {skip.spec} {skip.words.split(' (')[0]}"
             what = f"schedule {skip.spec} of {skip.workflow}: {skip.words}"
@@ -388,6 +410,7 @@ class AppHost:
         self.groups.new_code()
         self.view.check_names()
         self.in_background(self.writer.do(recovery.set_code, digest=self.code.digest))
+        self.tell_listeners("health")
         self.on_code(changed)
 
     def check_groups(self) -> None:
@@ -456,6 +479,7 @@ class AppHost:
         self._fire_when_known()
         self.alarms.health_changed(group)
         self.on_health(group)
+        self.tell_listeners("health")
         if self.streams.has_listeners and (pool := self.groups.pools.get(group)):
             self.streams.tell_health(pool.snapshot())
 

@@ -132,6 +132,9 @@ class Gate:
         """Its process is gone."""
         self._host.tokens.forget(worker_id)
 
+    def count(self, group: str, what: str) -> None:
+        """Metrics tell of the release that serves."""
+
     def changed(self, group: str) -> None:
         """There may be news for `_until_known`."""
         self._news.set()

@@ -282,6 +282,10 @@ class Groups:
             )
         )  # fmt: skip
 
+    def count(self, group: str, what: str) -> None:
+        """A worker was started, or is gone."""
+        self._host.meter.worker(group, what)
+
     def changed(self, group: str) -> None:
         """Health or slots changed: tell screens and subscribers."""
         self._changed.set()

@@ -18,6 +18,7 @@ from tako.rpc.connection import Connection, Handler, Message
 
 if TYPE_CHECKING:
     from tako.host.app import AppHost
+    from tako.host.meter import Meter
 
 WORKER_COMMANDS = frozenset({*workers.COMMANDS, *v0.WORKER_COMMANDS})
 LIST_LIMIT = 100
@@ -37,6 +38,7 @@ def commands(host: AppHost) -> dict[str, Handler]:
         "get_run": own.get_run,
         "find_run": own.find_run,
         "list_runs": own.list_runs,
+        "search_runs": own.search_runs,
         "wait_run": own.wait_run,
         "cancel": own.cancel,
         "retry": own.retry,
@@ -61,12 +63,21 @@ class Commands:
 
     def enqueue_runs(self, connection: Connection, message: Message) -> Any:
         """One transaction for all of `runs`. No task is made for the fast way."""
-        news = check_new_runs(message.get("runs"))
+        try:
+            return self._enqueue(check_new_runs(message.get("runs")), message)
+        except TakoError as error:
+            self._host.meter.refused_for(error)
+            raise
+
+    def _enqueue(self, news: list[NewRun], message: Message) -> Any:
         deadline = optional_integer(message, "deadline_mono_ms")
         if any(new.get("confirm") for new in news):
             return self._enqueue_confirmed(news, deadline)
         stored = self._host.admission.enqueue(news, deadline)
-        return stored.shaped(_as_data) if isinstance(stored, Answer) else self._later(stored)
+        if not isinstance(stored, Answer):
+            return self._later(stored)
+        stored.then(self._host.meter.answered)
+        return stored.shaped(_as_data)
 
     async def check_runs(self, connection: Connection, message: Message) -> Any:
         """What `enqueue_runs` would answer now, or refuse; nothing is stored."""
@@ -74,7 +85,8 @@ class Commands:
         return {"runs": await self._host.admission.check(news, optional_integer(message, "deadline_mono_ms"))}
 
     async def _later(self, stored: Awaitable[list[Enqueued]]) -> dict[str, Any]:
-        return _as_data(await stored)
+        with self._host.meter.refusals():
+            return _as_data(await stored)
 
     async def _enqueue_confirmed(self, news: list[NewRun], deadline: int | None) -> dict[str, Any]:
         """Answer when a worker has claimed every run; what nobody claimed in time is withdrawn."""
@@ -91,6 +103,9 @@ class Commands:
                 if run["id"] in expected and run["is_new"] and not expected[run["id"]].done():
                     await self._withdraw(run["id"])
             return {"runs": stored}
+        except TakoError as error:
+            host.meter.refused_for(error)
+            raise
         finally:
             for run_id, future in expected.items():
                 host.claimed_watch.forget(run_id, future)
@@ -137,6 +152,14 @@ class Commands:
                 after=_after(message),
             )
         return {"runs": [self._host.view.shown(info) for info in page.runs], "next": page.next}
+
+    async def search_runs(self, connection: Connection, message: Message) -> Any:
+        """Runs by a part of their id, or by the beginning of their key."""
+        limit = min(optional_integer(message, "limit") or LIST_LIMIT, LIST_LIMIT_MAX)
+        wanted = text(message, "text")[:1_000].strip()
+        async with connection.turn():
+            found = await self._host.writer.read(inspect.search, text=wanted, limit=limit) if wanted else []
+        return {"runs": [self._host.view.shown(info) for info in found]}
 
     def _names(self, workflow: str | None, group: str | None) -> Collection[str] | None:
         """The names that runs of a list may be stored under; None: any. A workflow's old names count as its own."""
@@ -195,6 +218,7 @@ class Commands:
         count = await host.writer.do(
             runs.ack, ids, workflow=optional_text(message, "workflow"), now_ms=host.clock.now_ms()
         )
+        host.tell_listeners("runs", ids or ())
         return {"count": count}
 
     async def signal_run(self, connection: Connection, message: Message) -> Any:

@@ -32,6 +32,7 @@ def commands(host: AppHost) -> dict[str, Handler]:
             pool.pause()
         if changed:
             host.say("info", f"{target.words()} is paused; what runs goes on")
+            host.tell_listeners("health")
         return {"changed": changed, "pauses": await listed(host)}
 
     async def resume(connection: Connection, message: Message) -> Any:
@@ -44,6 +45,7 @@ def commands(host: AppHost) -> dict[str, Handler]:
             pool.operator_retry()
         if changed:
             host.say("info", f"{target.words()} goes on")
+            host.tell_listeners("health")
         return {"changed": changed, "pauses": await listed(host)}
 
     return {"pause": pause, "resume": resume}

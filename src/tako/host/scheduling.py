@@ -56,6 +56,7 @@ def commands(host: AppHost) -> dict[str, Handler]:
 async def _pause(host: AppHost, workflow: str, *, paused: bool) -> dict[str, Any]:
     count = await host.writer.do(schedules.pause, workflow, paused=paused, now_ms=host.clock.now_ms())
     host.ticker.look()
+    host.tell_listeners("schedules")
     host.say("info", f"the schedule of {workflow} {'is paused' if paused else 'goes on'}", workflow=workflow)
     return {"count": count}
 

@@ -48,6 +48,7 @@ async def report(host: AppHost) -> dict[str, Any]:
         "problems": problems,
         "groups": groups,
         "counts": totals(counts),
+        "queue": host.meter.depth(),
         "workflows": workflows(host),
         "pauses": await pausing.listed(host),
         "store": {

@@ -98,9 +98,10 @@ class WorkerCommands:
         """Save a step's result. Durable when answered."""
         if "result_json" not in message:
             return v0.save_step(self._host, connection, message)
-        return self._host.writer.ask(
+        run_id = text(message, "id")
+        saved = self._host.writer.ask(
             steps.save,
-            run_id=text(message, "id"),
+            run_id=run_id,
             worker_id=own_id(connection, message),
             epoch=integer(message, "epoch"),
             name=text(message, "step_name"),
@@ -109,6 +110,9 @@ class WorkerCommands:
             attempt=optional_integer(message, "attempt") or 1,
             now_ms=self._host.clock.now_ms(),
         )
+        if self._host.listeners:
+            saved.then(lambda _: self._host.tell_listeners("runs", (run_id,)))
+        return saved
 
     async def start_child(self, connection: Connection, message: Message) -> Any:
         """Enqueue a child of a run, once for each name. Broken workers do not refuse it: it is stored, as `blocked`."""

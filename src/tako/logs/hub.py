@@ -119,6 +119,16 @@ class Subscription:
             return dropped_notice(dropped, ts_ms=self._queue[0]["ts_ms"])
         return self._queue.popleft()
 
+    async def batch(self, limit: int) -> list[LogLine]:
+        """The next line and those that are there already, at most `limit`; [] at the end."""
+        try:
+            found = [await anext(self)]
+        except StopAsyncIteration:
+            return []
+        while self._queue and len(found) < limit:
+            found.append(await anext(self))
+        return found
+
     def __enter__(self) -> Self:
         return self
 

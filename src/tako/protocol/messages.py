@@ -134,8 +134,11 @@ class RunInfo(TypedDict):
     payload_json: NotRequired[str]
     result_json: NotRequired[str | None]
     steps: NotRequired[list[StepInfo]]
-    attempts: NotRequired[list[AttemptInfo]]
-    # step, signal (None: a sleep, or a gather), until_ms (None: without end); of a gather, runs: those not ended yet
+    attempts: NotRequired[list[AttemptInfo]]  # that have ended; the one in hand began at `attempt_ms`
+    attempt_ms: NotRequired[int | None]
+    claimed_ms: NotRequired[int | None]  # when the worker that runs it took it
+    interventions: NotRequired[list[dict[str, Any]]]  # what people did: at_ms, what, detail
+    # step, signal (None: a sleep or a gather), since_ms, until_ms (None: without end), runs (that a gather waits for)
     waiting: NotRequired[dict[str, Any]]
     signals: NotRequired[list[dict[str, Any]]]  # kept for a wait to come: name, sent_ms
 

@@ -156,6 +156,13 @@ def _died_young(turn: Turn, slot: Slot) -> bool:
     return slot.ready_at is not None and turn.now.mono - slot.ready_at < QUICK_S
 
 
+def how(turn: Turn, event: events.Exited) -> str:
+    """The kind of an exit in one word: asked, warm or cold. For who counts them."""
+    if turn.state.slot(event.worker_id) is None or was_asked(turn, event):
+        return "asked"
+    return "warm" if is_warm(turn, event) else "cold"
+
+
 # --- guards ---------------------------------------------------------------------------------------------------------
 
 

@@ -41,6 +41,11 @@ def step(
     return turn.state, turn.effects
 
 
+def how_it_ended(state: GroupState, event: events.Exited, *, now: Now, rng: random.Random, config: GroupConfig) -> str:
+    """Whether this exit is asked, warm or cold."""
+    return deaths.how(Turn(state, now=now, rng=rng, config=config), event)
+
+
 def _settle(turn: Turn) -> None:
     if turn.state.health is Health.DEGRADED and not turn.state.serving():
         turn.change(health=Health.COOLDOWN)

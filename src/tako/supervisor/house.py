@@ -47,6 +47,10 @@ class House(Protocol):
         """Its process is gone."""
         ...
 
+    def count(self, group: str, what: str) -> None:
+        """A worker was `started`, or its process is gone: because it was `asked`, `cold` or `warm`."""
+        ...
+
     def changed(self, group: str) -> None:
         """Health, slots or held enqueues are other than before."""
         ...

@@ -478,9 +478,11 @@ class WorkerPool:
             place.process = self._processes.start(request, self._listener(worker_id))
         except (spawn.SpawnFailed, OSError, TakoError) as error:
             self._forget(worker_id)
+            self._house.count(self.group, "cold")
             self._feed(events.SpawnError(worker_id, str(error)))
             return
         place.started_ms = self._clock.now_ms()
+        self._house.count(self.group, "started")
         self._feed(events.Spawned(worker_id))
 
     def _listener(self, worker_id: str) -> Listener:
@@ -495,15 +497,16 @@ class WorkerPool:
         if place is None or place.process is None:
             return
         root = place.process.root
-        self._feed(
-            events.Exited(
-                worker_id,
-                exit_,
-                frame=tracebacks.hang_frame(lines, root=root),
-                traceback_tail=tracebacks.tail(lines, root=root),
-                stderr_tail=tuple(output.plain(line) for line in lines),
-            )
+        event = events.Exited(
+            worker_id,
+            exit_,
+            frame=tracebacks.hang_frame(lines, root=root),
+            traceback_tail=tracebacks.tail(lines, root=root),
+            stderr_tail=tuple(output.plain(line) for line in lines),
         )
+        how = health.how_it_ended(self._state, event, now=self._now(), rng=self._rng, config=self._config)
+        self._house.count(self.group, how)
+        self._feed(event)
         self._forget(worker_id)
 
     def _forget(self, worker_id: str) -> None:

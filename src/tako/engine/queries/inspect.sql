@@ -2,7 +2,7 @@
 -- One run as it is shown.
 SELECT r.seq, r.id, r.workflow, r.status, r.parked, r.lane, r.attempt, r.retries, r.created_ms, r.run_at_ms,
        r.started_ms, r.ended_ms, r.key, r.priority, r.scheduled_for_ms, r.reason, r.warnings, r.acknowledged,
-       r.generation, r.concurrency_key, r.rate_key, parent.id AS parent_id
+       r.generation, r.concurrency_key, r.rate_key, r.attempt_ms, r.attempt_open, r.claimed_ms, parent.id AS parent_id
   FROM runs AS r LEFT JOIN runs AS parent ON parent.seq = r.parent
  WHERE r.id = :id;
 
@@ -53,6 +53,20 @@ SELECT id, seq FROM runs WHERE workflow = :workflow AND key = :key ORDER BY seq 
 
 -- name: runs_with_key
 SELECT seq FROM runs WHERE workflow = :workflow AND key = :key;
+
+-- name: seqs_by_id
+-- The ids that begin so; :high is the first text after all of them.
+SELECT seq FROM runs WHERE id >= :low AND id < :high ORDER BY id DESC LIMIT :limit;
+
+-- name: seqs_by_end_of_id
+-- Ids differ in their ends, and no index knows those: among the newest :look_at runs only.
+SELECT seq FROM (SELECT seq, id FROM runs ORDER BY seq DESC LIMIT :look_at)
+ WHERE substr(id, -length(:ending)) = :ending ORDER BY seq DESC LIMIT :limit;
+
+-- name: seqs_by_key
+-- The keys of one workflow that begin so.
+SELECT seq FROM runs WHERE key IS NOT NULL AND workflow = :workflow AND key >= :low AND key < :high
+ ORDER BY key LIMIT :limit;
 
 -- name: children_by_id
 SELECT child.seq FROM runs AS parent JOIN runs AS child ON child.parent = parent.seq WHERE parent.id = :id;

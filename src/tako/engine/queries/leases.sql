@@ -1,7 +1,7 @@
 -- name: runs_of_worker
 -- What a worker holds, whatever the leases in memory say.
 SELECT seq, id, workflow, status, lane, key, epoch, worker_id, release, attempt, attempt_open, attempt_ms, failures,
-       retries, crashes, lifetime_crashes, suspect_ms, claimed_ms, generation, parked_epoch, parent, reason,
+       retries, crashes, lifetime_crashes, suspect_ms, started_ms, claimed_ms, generation, parked_epoch, parent, reason,
        acknowledged, concurrency_key, rate_key
   FROM runs WHERE status = 'running' AND worker_id = :worker_id ORDER BY seq;
 

@@ -21,14 +21,14 @@ SELECT id FROM runs WHERE workflow = :workflow AND key = :key AND ended_ms IS NU
 -- name: held_run
 -- What a worker's write is judged by, and what the rules need to know of a run.
 SELECT seq, id, workflow, status, lane, key, epoch, worker_id, release, attempt, attempt_open, attempt_ms, failures,
-       retries, crashes, lifetime_crashes, suspect_ms, claimed_ms, generation, parked_epoch, parent, reason,
+       retries, crashes, lifetime_crashes, suspect_ms, started_ms, claimed_ms, generation, parked_epoch, parent, reason,
        acknowledged, concurrency_key, rate_key
   FROM runs WHERE id = :id;
 
 -- name: run_by_seq
 -- The same, for another table's reference.
 SELECT seq, id, workflow, status, lane, key, epoch, worker_id, release, attempt, attempt_open, attempt_ms, failures,
-       retries, crashes, lifetime_crashes, suspect_ms, claimed_ms, generation, parked_epoch, parent, reason,
+       retries, crashes, lifetime_crashes, suspect_ms, started_ms, claimed_ms, generation, parked_epoch, parent, reason,
        acknowledged, concurrency_key, rate_key
   FROM runs WHERE seq = :seq;
 
@@ -98,7 +98,7 @@ UPDATE runs
    SET status = 'succeeded', ended_ms = :now_ms, attempt_open = 0, crashes = 0, suspect_ms = NULL, reason = NULL,
        warnings = coalesce(:warnings, warnings)
  WHERE id = :id AND status = 'running' AND epoch = coalesce(:epoch, epoch) AND worker_id = :worker_id
-RETURNING seq, id, workflow, epoch, attempt, attempt_ms, worker_id, release, parent, concurrency_key;
+RETURNING seq, id, workflow, epoch, attempt, attempt_ms, started_ms, worker_id, release, parent, concurrency_key;
 
 -- name: fail_run
 -- Back to pending for the next attempt. It ran to its end without killing its worker: no longer a suspect.
