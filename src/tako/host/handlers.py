@@ -18,7 +18,6 @@ from tako.rpc.connection import Connection, Handler, Message
 
 if TYPE_CHECKING:
     from tako.host.app import AppHost
-    from tako.host.meter import Meter
 
 WORKER_COMMANDS = frozenset({*workers.COMMANDS, *v0.WORKER_COMMANDS})
 LIST_LIMIT = 100
