@@ -46,7 +46,7 @@ def find(folder: Path) -> Place:
             place = Place(candidate, json.loads(path.read_bytes()))
         except FileNotFoundError:
             continue
-        except (OSError, ValueError, KeyError, TypeError):
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
             raise NoEngine(f"No engine runs in this folder: {path} cannot be read.", cure=START_IT) from None
         if _lives(place.pid):
             return place
@@ -112,7 +112,7 @@ def _lives(pid: int) -> bool:
         return False
     try:
         os.kill(pid, 0)
-    except ProcessLookupError:
+    except (ProcessLookupError, OverflowError):
         return False
     except PermissionError:
         return True

@@ -77,7 +77,7 @@ def _float(text: str) -> Any:
 def _json(text: str, kind: type) -> Any:
     try:
         found = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return _NOT
     return found if isinstance(found, kind) else _NOT
 

@@ -6,6 +6,7 @@ the gap, and one that exists twice fires the first time.
 
 from __future__ import annotations
 
+import re
 import zoneinfo
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, tzinfo
@@ -17,6 +18,7 @@ from tako.errors import DefinitionError
 
 # Clocks are put back by one hour, at some stations in Antarctica by up to three.
 _LONGEST_FOLD_MS = 3 * 3_600_000
+_ZONE = re.compile(r"[A-Za-z0-9_+-]{1,40}(?:/[A-Za-z0-9_+-]{1,40}){0,3}")
 _FIELDS = ("minute", "hour", "day of month", "month", "day of week")
 
 
@@ -111,6 +113,8 @@ def _zone(tz: str, line: str) -> tzinfo:
     if tz == "UTC":
         return UTC
     try:
+        if not _ZONE.fullmatch(tz):
+            raise ValueError(tz)  # zoneinfo looks for files and packages by it, and fails in ways of its own
         return zoneinfo.ZoneInfo(tz)
     except (zoneinfo.ZoneInfoNotFoundError, ValueError, OSError) as error:
         raise DefinitionError(

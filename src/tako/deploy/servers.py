@@ -90,7 +90,7 @@ class Registry:
             return {}
         except OSError as error:
             raise TakoError(f"{self.path} cannot be read: {error.strerror}.") from error
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise TakoError(
                 f"{self.path} is not what `tako servers add` writes.",
                 cure="Mend it, or move it away and add the servers again: nothing on them is lost.",

@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 from typing import Any, cast
 
+from tako.protocol import framing
 from tako.protocol.messages import LogLine
 
 LEVELS = {"debug", "info", "warning", "error"}
+LATEST_MS = 253_402_300_800_000  # the year 10000, which no calendar of Python's has
 KNOWN = ("run_id", "workflow", "step")
 
 
@@ -23,8 +25,10 @@ def parse(
     if line.startswith("{") and line.endswith("}"):
         try:
             told = json.loads(line)
-        except ValueError:
+        except (ValueError, RecursionError):
             told = {}
+        if framing.is_deeper(told, framing.MAX_DEPTH):
+            told = {}  # nobody could write it down again
         if isinstance(told, dict) and isinstance(told.get("msg"), str):
             _take(found, told)
     return cast(LogLine, found)
@@ -34,7 +38,7 @@ def _take(found: dict[str, Any], told: dict[str, Any]) -> None:
     found["message"] = told.pop("msg")
     level = str(told.pop("level", "info")).lower()
     found["level"] = level if level in LEVELS else "info"
-    if type(ts_ms := told.pop("ts_ms", None)) is int:
+    if type(ts_ms := told.pop("ts_ms", None)) is int and 0 <= ts_ms < LATEST_MS:
         found["ts_ms"] = ts_ms
     for name in KNOWN:
         if isinstance(value := told.pop(name, None), str):

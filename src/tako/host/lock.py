@@ -52,7 +52,7 @@ def _held_by(path: Path, holder: str) -> EngineRunning:
         found: dict[str, Any] = json.loads(holder)
         who = f"process {found['pid']} ({found['command']})"
         detail: dict[str, object] = {"pid": found["pid"], "command": found["command"]}
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         who, detail = "another process", {}
     return EngineRunning(
         f"{who} already runs the engine of {path.parent.parent}. Nothing was started.",
@@ -85,6 +85,6 @@ def read_engine_json(path: Path) -> dict[str, Any]:
     """What the last engine wrote; {} if none has, or what is there is not readable."""
     try:
         found = json.loads(path.read_bytes())
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}
     return found if isinstance(found, dict) else {}

@@ -144,7 +144,7 @@ def check_payload(info: WorkflowInfo, payload_json: str) -> dict[str, Any]:
     """
     try:
         payload = json.loads(payload_json)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise PayloadError(f"enqueue {info['name']}: the payload is not JSON: {error}") from error
     if not isinstance(payload, dict):
         raise PayloadError(f"enqueue {info['name']}: the payload is an object of arguments, not {_kind(payload)}")

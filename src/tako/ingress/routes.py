@@ -105,7 +105,7 @@ def _read(folder: Path, name: str) -> Running | None:
     try:
         found = json.loads((folder / f"{name}.lock").read_bytes())
         return Running(name=name, root=str(found["root"]), pid=int(found["pid"]), port=int(found["port"]))
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError, OverflowError):
         return None
 
 
@@ -113,7 +113,7 @@ def _is_alive(pid: int) -> bool:
     # The lock would be exact, but to try it is to hold it for an instant, and could refuse the name to its owner.
     try:
         os.kill(pid, 0)
-    except ProcessLookupError:
+    except (ProcessLookupError, OverflowError):
         return False
     except PermissionError:
         return True

@@ -135,7 +135,7 @@ def _lines(path: Path) -> Iterator[LogLine]:
         for raw in file:
             try:
                 line = json.loads(raw)
-            except ValueError:
+            except (ValueError, RecursionError):
                 continue
             if isinstance(line, dict) and {"ts_ms", "level", "scope", "message"} <= line.keys():
                 yield line  # type: ignore[misc]

@@ -43,7 +43,7 @@ def read(fd: int = ENVELOPE_FD) -> "Envelope":
 
     Raises:
         OSError: nothing is open there: the process was not started by Tako.
-        ValueError: what came is not an envelope.
+        ValueError: what came is not an envelope; the text does not say what it was instead.
     """
     chunks = []
     try:
@@ -51,5 +51,11 @@ def read(fd: int = ENVELOPE_FD) -> "Envelope":
             chunks.append(chunk)
     finally:
         os.close(fd)
-    envelope: Envelope = json_text.decode(b"".join(chunks).decode())
-    return envelope
+    try:
+        envelope: Envelope = json_text.decode(b"".join(chunks).decode())
+        secrets = envelope["secrets"]
+        if type(envelope["token"]) is str and all(type(value) is str for value in secrets.values()):
+            return envelope
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        pass
+    raise ValueError("it holds no token and secrets")

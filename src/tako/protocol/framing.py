@@ -103,42 +103,35 @@ def decode(line: bytes) -> "Message":
         text = line.decode("utf-8")
     except UnicodeDecodeError as error:
         raise InvalidRequest(f"invalid request: not UTF-8 at byte {error.start}") from error
-    if line.count(b"{") + line.count(b"[") > MAX_DEPTH and depth(text) > MAX_DEPTH:
-        raise InvalidRequest(f"invalid request: nested deeper than {MAX_DEPTH}")
     try:
         message = json_text.decode_with(_scan, text)
     except InvalidRequest:
         raise
-    except (ValueError, RecursionError) as error:
+    except RecursionError as error:
+        raise _too_deep() from error
+    except ValueError as error:
         raise InvalidRequest(f"invalid request: not JSON: {error}") from error
+    # What was read is walked, and not the text: a payload is a text in it, and may be a megabyte of brackets.
+    if line.count(b"{") + line.count(b"[") > MAX_DEPTH and is_deeper(message, MAX_DEPTH):
+        raise _too_deep()
     if type(message) is not dict:
         raise InvalidRequest("invalid request: a request is a JSON object")
     return message
 
 
-def depth(text: str) -> int:
-    """How deep arrays and objects are nested in a JSON text; brackets inside strings do not count."""
-    deepest = level = 0
-    in_string = escaped = False
-    for char in text:
-        if in_string:
-            if escaped:
-                escaped = False
-            elif char == "\\":
-                escaped = True
-            elif char == '"':
-                in_string = False
-        elif char == '"':
-            in_string = True
-        elif char in "[{":
-            level += 1
-            if level > deepest:
-                deepest = level
-                if deepest > MAX_DEPTH:
-                    return deepest
-        elif char in "]}":
-            level -= 1
-    return deepest
+def is_deeper(value: "Any", levels: int) -> bool:
+    """Whether arrays and objects are nested in a value by more than so many levels."""
+    within = [value]
+    for _ in range(levels + 1):
+        within = [each for each in within if type(each) is dict or type(each) is list]
+        if not within:
+            return False
+        within = [inner for each in within for inner in (each.values() if type(each) is dict else each)]
+    return True
+
+
+def _too_deep() -> InvalidRequest:
+    return InvalidRequest(f"invalid request: nested deeper than {MAX_DEPTH}")
 
 
 def _object(pairs: "list[tuple[str, Any]]") -> "Message":

@@ -66,7 +66,9 @@ class Codec:
 def wrong(expected: str, value: object) -> "NoReturn":
     """Say what was expected and what was found; the value itself only when it is short and harmless."""
     found = type(value).__name__
-    if value is None or isinstance(value, (bool, int, float)):
+    if isinstance(value, int) and abs(value) >= 10**30:
+        found = "a very large int"  # of thousands of digits Python shows none
+    elif value is None or isinstance(value, (bool, int, float)):
         found = repr(value)
     raise Misfit(f"expected {expected}, found {found}")
 
@@ -167,7 +169,10 @@ def _float(value: "Any") -> float:
     if type(value) is float:
         return _finite(value)
     if isinstance(value, (float, int)) and not isinstance(value, bool):
-        return _finite(float(value))
+        try:
+            return _finite(float(value))
+        except OverflowError:
+            return wrong("float", value)
     return wrong("float", value)
 
 

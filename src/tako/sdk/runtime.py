@@ -130,7 +130,7 @@ def _look_for_envelope() -> None:
     try:
         found = json_text.decode(data.decode())
         receive({"token": str(found["token"]), "secrets": dict(found["secrets"]), "storages": {}})
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         return  # something else of the user's is open there
 
 

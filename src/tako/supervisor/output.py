@@ -190,7 +190,7 @@ def clean(text: str) -> str:
 def plain(line: str) -> str:
     """The text of a structured line, `{"msg": …}`; any other line as it is. For people who are shown the last lines."""
     if line.startswith('{"msg"'):
-        with suppress(ValueError):
+        with suppress(ValueError, RecursionError, KeyError):
             return clean(str(json.loads(line)["msg"]))
     return line
 

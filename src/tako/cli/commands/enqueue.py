@@ -84,7 +84,7 @@ def _payload_of(context: Context, text: str) -> dict[str, Any]:
         text = context.output.read()
     try:
         payload = json.loads(text, parse_constant=_refuse_constant)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise arguments.UsageError(f"The payload is not JSON: {error}. Nothing was enqueued.") from None
     if not isinstance(payload, dict):
         raise arguments.UsageError('The payload is an object of arguments: {"user_id": 42}. Nothing was enqueued.')

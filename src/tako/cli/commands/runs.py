@@ -197,7 +197,7 @@ def _ack(context: Context, args: argparse.Namespace) -> int:
 def _signal(context: Context, args: argparse.Namespace) -> int:
     try:
         json.loads(args.value)
-    except ValueError:
+    except (ValueError, RecursionError):
         raise UsageError(
             f"The value of a signal is JSON, found {args.value!r}. Nothing was sent.",
             cure="A text needs its quotes: '\"yes\"'",
