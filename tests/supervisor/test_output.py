@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import time
 from collections.abc import Callable, Coroutine, Iterator
 from pathlib import Path
 from typing import Any
@@ -203,14 +204,14 @@ def test_output_that_comes_faster_than_it_can_be_read_is_skipped_and_said_to_be(
     spool: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(output, "MAX_BACKLOG_BYTES", 1 << 20)
-    append(spool, b"".join(b"%099d\n" % n for n in range(40_000)))
+    append(spool, b"".join(b"%0399d\n" % n for n in range(10_000)))
 
     lines = all_lines(spool)
 
-    assert lines[0] == "… 2 MiB of output skipped: it was printed faster than it could be read"
-    assert lines[-1] == f"{39_999:099d}"
-    assert 10_000 < len(lines) < 11_000
-    assert {len(line) for line in lines[1:]} == {99}, "no line was cut in two"
+    assert lines[0] == "… 2.8 MiB of output skipped: it was printed faster than it could be read"
+    assert lines[-1] == f"{9_999:0399d}"
+    assert 2_500 < len(lines) < 2_700
+    assert {len(line) for line in lines[1:]} == {399}, "no line was cut in two"
 
 
 def test_the_next_engine_goes_on_where_this_one_stopped(spool: Path) -> None:
@@ -279,3 +280,46 @@ def test_many_spools_share_one_inotify(tmp_path: Path) -> None:
 )
 def test_a_structured_line_is_shown_by_its_message(line: str, shown: str) -> None:
     assert output.plain(line) == shown
+
+
+def test_a_flood_of_lines_is_read_in_turns_that_leave_the_loop_to_others(spool: Path) -> None:
+    turns: list[int] = []
+    lines = Lines()
+
+    async def work() -> None:
+        append(spool, b"\n" * 100_000)
+        follower = output.follow(spool, lines.append)
+        seen = 0
+        while len(lines) < 20_000:
+            await asyncio.sleep(0)
+            if len(lines) > seen:
+                turns.append(len(lines) - seen)
+                seen = len(lines)
+        follower.discard()
+
+    on_a_loop(work)
+
+    assert max(turns) <= output.SLICE_LINES
+
+
+def test_the_exit_of_a_process_that_flooded_its_spool_waits_for_its_last_words_only(spool: Path) -> None:
+    append(spool, b"\n" * 5_000_000 + b"".join(b"%d\n" % n for n in range(20_000)))
+
+    lines = all_lines(spool)
+
+    assert lines[0].endswith("MiB of output skipped: it was printed faster than it could be read")
+    assert "lines of output skipped: its last 10,000 follow" in lines[1]
+    assert lines[-1] == "19999"
+    assert len(lines) <= output.MAX_LAST_LINES + 2
+
+
+def test_a_line_full_of_control_characters_costs_no_more_than_another(spool: Path) -> None:
+    def seconds(text: str) -> float:
+        began = time.process_time()
+        output.clean(text)
+        return time.process_time() - began
+
+    text = "\x01" * 65_536
+
+    assert output.clean(text) == "\\x01" * 65_536
+    assert min(seconds(text) for _ in range(5)) < 0.02

@@ -26,13 +26,19 @@ from tako.supervisor import inotify
 
 KEPT_LINES = 200
 MAX_LINE_BYTES = 65_536
-SLICE_BYTES = 131_072  # read at a time, so that a loud process does not hold up the loop
+# Read at a time, so that a loud process does not hold up the loop: it is the lines that take the time.
+SLICE_BYTES = 131_072
+SLICE_LINES = 200
 PAUSE_S = 0.01  # between two reads: chatter makes a hundred wakes a second, not a hundred thousand
 PUNCH_BYTES = 1 << 20
 MAX_BACKLOG_BYTES = 64 << 20
+# Of a process that has ended: its exit is told when they have been read, and somebody waits for that.
+MAX_LAST_BYTES, MAX_LAST_LINES = 4 << 20, 10_000
 
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
-_CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
+_UNSAFE = (*range(9), *range(10, 32), *range(127, 160), *range(0x2028, 0x202F), *range(0x2066, 0x206A))
+_VISIBLE = {code: ascii(chr(code))[1:-1] for code in _UNSAFE}
+_CONTROL = re.compile(f"[{''.join(re.escape(chr(code)) for code in _UNSAFE)}]")
 
 
 def keep(text: str) -> str:
@@ -70,6 +76,7 @@ class Follower:
 
     async def finish(self) -> None:
         """Read what is left, an unfinished line too, and remove the spool: its process is gone."""
+        self._keep_last_words()
         more = True
         while more:
             if not self._is_open:
@@ -106,12 +113,11 @@ class Follower:
 
     def _read_slice(self) -> bool:
         """Read once; False at the end of the file."""
-        self._skip_backlog()
+        self._skip_backlog(MAX_BACKLOG_BYTES)
         chunk = os.pread(self._file, SLICE_BYTES, self._offset)
         if not chunk:
             return False
-        self._offset += len(chunk)
-        self._cut_into_lines(chunk)
+        self._offset += self._cut_into_lines(chunk)
         self._note_cursor()
         self._punch()
         return True
@@ -121,19 +127,36 @@ class Follower:
         with suppress(OSError):  # a full disk: some lines may be read twice
             os.pwrite(self._cursor, b"%020d" % (self._offset - len(self._rest)), 0)
 
-    def _skip_backlog(self) -> None:
+    def _keep_last_words(self) -> None:
+        if not self._is_open:
+            return
+        self._skip_backlog(min(MAX_LAST_BYTES, MAX_BACKLOG_BYTES))
+        chunk = os.pread(self._file, MAX_LAST_BYTES, self._offset)
+        lines = chunk.count(b"\n")
+        if lines > MAX_LAST_LINES:
+            self._offset += len(chunk) - len(b"\n".join(chunk.split(b"\n")[-MAX_LAST_LINES:]))
+            self._rest, self._cutting = b"", False
+            self._say(f"… {lines - MAX_LAST_LINES:,} lines of output skipped: its last {MAX_LAST_LINES:,} follow")
+
+    def _skip_backlog(self, most: int) -> None:
         size = os.fstat(self._file).st_size
         if size < self._offset:  # somebody has truncated it
             self._offset = self._punched = 0
-        skipped = size - self._offset - MAX_BACKLOG_BYTES
+        skipped = size - self._offset - most
         if skipped > 0:
             self._offset += skipped
             self._rest, self._cutting = b"", True  # it begins in the middle of a line
-            self._say(f"… {skipped >> 20} MiB of output skipped: it was printed faster than it could be read")
+            self._say(f"… {skipped / (1 << 20):.1f} MiB of output skipped: it was printed faster than it could be read")
 
-    def _cut_into_lines(self, chunk: bytes) -> None:
-        lines = (self._rest + chunk).split(b"\n")
-        self._rest = lines.pop()
+    def _cut_into_lines(self, chunk: bytes) -> int:
+        """Hand over the lines that end in the chunk; how many of its bytes were taken. The others are read again."""
+        *lines, after = chunk.split(b"\n", SLICE_LINES)
+        taken = len(chunk) - len(after) if len(lines) == SLICE_LINES else len(chunk)
+        if lines:
+            lines[0] = self._rest + lines[0]
+            self._rest = b""
+        if taken == len(chunk):
+            self._rest += after
         if self._cutting and lines:
             del lines[0]
             self._cutting = False
@@ -144,6 +167,7 @@ class Follower:
         elif len(self._rest) > MAX_LINE_BYTES:
             self._hand_over(self._rest)
             self._rest, self._cutting = b"", True
+        return taken
 
     def _hand_over(self, line: bytes) -> None:
         text = clean(self._redact(line[:MAX_LINE_BYTES].decode(errors="replace")))
@@ -184,7 +208,7 @@ class Follower:
 def clean(text: str) -> str:
     """The text without colours, and with all other control characters made visible."""
     text = _COLOUR.sub("", text.removesuffix("\r"))
-    return _CONTROL.sub(lambda found: ascii(found.group())[1:-1], text)
+    return text.translate(_VISIBLE) if _CONTROL.search(text) else text
 
 
 def plain(line: str) -> str:
