@@ -323,3 +323,21 @@ def test_a_line_full_of_control_characters_costs_no_more_than_another(spool: Pat
 
     assert output.clean(text) == "\\x01" * 65_536
     assert min(seconds(text) for _ in range(5)) < 0.02
+
+
+def test_a_secret_that_was_printed_is_gone_from_the_disk_when_its_line_has_been_read(spool: Path) -> None:
+    lines = Lines()
+
+    async def work() -> None:
+        append(spool, b"the key is hunter2!\nand half a ")
+        follower = output.follow(spool, lines.append, redact=lambda text: text.replace("hunter2!", "[secret KEY]"))
+        await lines.until(1)
+        while b"hunter2!" in spool.read_bytes():
+            await asyncio.sleep(0.002)
+        append(spool, b"line\n")
+        await lines.until(2)
+        follower.discard()
+
+    on_a_loop(work)
+
+    assert lines == ["the key is [secret KEY]", "and half a line"]

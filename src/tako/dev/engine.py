@@ -54,6 +54,7 @@ def run(folder: Path, options: DevOptions) -> int:
     """
     config = settings_of(folder, options)
     variables = variables_of(config)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # secrets are in memory, and must not be in a core file
     # A browser's connection costs two files here, and shells often allow a process no more than a thousand.
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     with suppress(OSError, ValueError):

@@ -68,6 +68,7 @@ class Follower:
         self._offset = _read_cursor(self._cursor)
         self._punched = self._offset
         self._rest = b""  # the beginning of a line whose end has not come yet
+        self._has_secrets = False  # what has been read since the last hole held one
         self._cutting = False  # that line was too long and has been handed over; its end is dropped
         self._next: asyncio.TimerHandle | None = None
         self._is_open = True
@@ -170,7 +171,10 @@ class Follower:
         return taken
 
     def _hand_over(self, line: bytes) -> None:
-        text = clean(self._redact(line[:MAX_LINE_BYTES].decode(errors="replace")))
+        said = line[:MAX_LINE_BYTES].decode(errors="replace")
+        redacted = self._redact(said)
+        self._has_secrets = self._has_secrets or redacted != said
+        text = clean(redacted)
         if len(line) > MAX_LINE_BYTES:
             text += " … (cut: a line may have 64 KiB)"
         self._say(text)
@@ -182,11 +186,13 @@ class Follower:
     # --- the disk ---------------------------------------------------------------------------------------------------
 
     def _punch(self) -> None:
-        """Give what has been read back to the disk."""
-        if self._offset - self._punched < PUNCH_BYTES:
+        """Give what has been read back to the disk; a secret that was printed at once, and to the byte."""
+        if self._offset - self._punched < PUNCH_BYTES and not self._has_secrets:
             return
-        if _punch_hole(self._file, (self._offset - len(self._rest)) & ~4095):
+        end = self._offset - len(self._rest)
+        if _punch_hole(self._file, end if self._has_secrets else end & ~4095):
             self._punched = self._offset
+            self._has_secrets = False
         elif os.fstat(self._file).st_size == self._offset and not self._rest:
             # A line that is appended between these two calls is lost; better than a full disk.
             os.ftruncate(self._file, 0)

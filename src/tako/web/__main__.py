@@ -1,6 +1,7 @@
 """`python -m tako.web`: the process of a web instance."""
 
 import os
+import resource
 import sys
 import time
 from contextlib import suppress
@@ -22,6 +23,7 @@ def main() -> int:
     faulthandler.dump_traceback_later(0.9 * arguments.start_timeout_ms / 1000)
     sys.argv[1:] = []  # an app that reads its arguments at import must not read ours
     letter = _letter()
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # secrets are in memory, and must not be in a core file
     _keep_to_ourselves()
     if arguments.command:
         from tako.web import shim

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import resource
 import shutil
 from pathlib import Path
 
@@ -46,6 +47,7 @@ def run(context: Context, args: argparse.Namespace) -> int:
         context.output.say(f"Running in {place.folder}, the app's folder.")
     os.chdir(place.folder)
     _open_envelope(prepared.envelope)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # as for every process that has the secrets
     try:
         os.execve(program, command, prepared.environment)
     except OSError as error:
