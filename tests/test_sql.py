@@ -19,6 +19,9 @@ QUERIES = Path(sql.__file__).parent / "queries"
 HOT = {
     "live_key": "runs_live_key",
     "held_run": "sqlite_autoindex_runs_1",
+    "held_runs": "sqlite_autoindex_runs_1",
+    "succeed_held": "INTEGER PRIMARY KEY",
+    "anything_left_behind": "signals_waiting",
     "ready_heads": "runs_ready",
     "solo_heads": "runs_solo",
     "succeed_run": "sqlite_autoindex_runs_1",
@@ -93,7 +96,7 @@ HOT = {
 # Tables that have a handful of rows, lists from json_each, and results of inner queries may be walked.
 SMALL = re.compile(r"SCAN (counts|workers|group_health|registries|schedules|meta|pauses|json_each|family|levels|\(sub)")
 # Bound so often that finding names would show.
-POSITIONAL = {"insert_run", "insert_payload"}
+POSITIONAL = {"insert_run", "insert_payload", "insert_step", "insert_result", "insert_success", "succeed_held"}
 # These read everything, on purpose: they are for tests and doctors, or end at a page.
 WALKS = {"broken_invariants", "wrong_counts", "wrong_permits", "due_runs_of_all", "all_epochs", "all_steps"}
 WALKS |= {"list_runs", "seqs_by_end_of_id"}

@@ -550,3 +550,57 @@ def test_a_bug_in_what_is_done_with_an_answer_keeps_nobody_else_from_theirs(tell
         assert isinstance(bugs[0]["exception"], ZeroDivisionError)
 
     tell(story)
+
+
+# --- rules for many -------------------------------------------------------------------------------------------------
+
+
+def test_what_comes_together_for_one_rule_is_asked_of_it_once(tell: Callable[..., None]) -> None:
+    asked: list[list[str]] = []
+
+    def rule(store: Store, many: list[str]) -> list[str | TakoError]:
+        asked.append(many)
+        return [DuplicateRun("no") if one == "b" else one.upper() for one in many]
+
+    async def story(house: House) -> None:
+        first, second = house.writer.ask_with_others(rule, "a"), house.writer.ask_with_others(rule, "b")
+        other = house.writer.ask(where)
+        third = house.writer.ask_with_others(rule, "c")
+        assert await first == "A"
+        with pytest.raises(DuplicateRun):
+            await second
+        assert await third == "C"
+        assert await other
+        assert asked == [["a", "b"], ["c"]], "only neighbours: what came between keeps its place"
+
+    tell(story)
+
+
+def test_a_rule_for_many_that_breaks_is_asked_for_each_alone(tell: Callable[..., None]) -> None:
+    def rule(store: Store, many: list[str]) -> list[str | TakoError]:
+        if "bad" in many:
+            raise ZeroDivisionError
+        return list(many)
+
+    async def story(house: House) -> None:
+        answers = [house.writer.ask_with_others(rule, one) for one in ("a", "bad", "b")]
+        assert await answers[0] == "a"
+        assert await answers[2] == "b"
+        with pytest.raises(ZeroDivisionError):
+            await answers[1]
+
+    tell(story)
+
+
+def test_one_of_many_that_is_late_is_left_out(tell: Callable[..., None]) -> None:
+    def rule(store: Store, many: list[str]) -> list[str | TakoError]:
+        return list(many)
+
+    async def story(house: House) -> None:
+        late = house.writer.ask_with_others(rule, "late", deadline_mono_ms=99_000)
+        other = house.writer.ask_with_others(rule, "other")
+        with pytest.raises(StoreUnavailable):
+            await late
+        assert await other == "other"
+
+    tell(story, monotonic=lambda: 100.0)

@@ -122,15 +122,43 @@ def conclude(store: Store, run: sqlite3.Row, *, before: str, status: str, reason
         limits.stopped(store, run)
     elif before in ("ready", "solo"):
         limits.left_line(store, run)
-    started_ms: int | None = run["started_ms"]
-    took_ms = None if started_ms is None else now_ms - started_ms
-    store.emit(Ended(run["id"], run["workflow"], status, took_ms))
-    left = store.all("left_behind", run=run["seq"], ended=wakers.RUN + run["id"])
-    if left:
-        _settle(store, run, {row["event"] for row in left}, now_ms=now_ms)
+    store.emit(_ended(run, status, now_ms=now_ms))
+    _look_what_is_left(store, run, now_ms=now_ms)
     if status == "dead":
         store.move(run["workflow"], None, "unseen")
         _enqueue_on_dead(store, run, reason=reason or "", now_ms=now_ms)
+
+
+def succeed_all(store: Store, runs: Sequence[tuple[sqlite3.Row, str | None]], *, now_ms: int) -> None:
+    """End running runs with these results: what `finish` does for one, for those that are known to be held."""
+    store.many("succeed_held", [(now_ms, run["seq"]) for run, _ in runs])
+    results = [(run["seq"], result) for run, result in runs if result is not None and result != "null"]
+    if results:
+        store.many("insert_result", results)
+        store.bytes_written += sum(len(result) for _, result in results)
+    store.many("insert_success", [
+        (run["seq"], run["epoch"], run["attempt"], run["worker_id"], run["release"], run["attempt_ms"], now_ms)
+        for run, _ in runs
+    ])  # fmt: skip
+    for run, _ in runs:
+        store.move(run["workflow"], "running", "succeeded")
+        limits.stopped(store, run)
+        store.emit(_ended(run, "succeeded", now_ms=now_ms))
+    seqs, ends = json.dumps([run["seq"] for run, _ in runs]), json.dumps([wakers.RUN + run["id"] for run, _ in runs])
+    if store.one("anything_left_behind", runs=seqs, ends=ends) is not None:
+        for run, _ in runs:
+            _look_what_is_left(store, run, now_ms=now_ms)
+
+
+def _ended(run: sqlite3.Row, status: str, *, now_ms: int) -> Ended:
+    started_ms: int | None = run["started_ms"]
+    return Ended(run["id"], run["workflow"], status, None if started_ms is None else now_ms - started_ms)
+
+
+def _look_what_is_left(store: Store, run: sqlite3.Row, *, now_ms: int) -> None:
+    left = store.all("left_behind", run=run["seq"], ended=wakers.RUN + run["id"])
+    if left:
+        _settle(store, run, {row["event"] for row in left}, now_ms=now_ms)
 
 
 def _settle(store: Store, run: sqlite3.Row, left: set[str | None], *, now_ms: int) -> None:
@@ -169,7 +197,7 @@ def _succeed(
     if run is None:
         return None
     if result_json is not None and result_json != "null":
-        store.run("insert_result", run=run["seq"], result=result_json)
+        store.many("insert_result", [(run["seq"], result_json)])
         store.bytes_written += len(result_json)
     record(store, run, "succeeded", error=None, now_ms=now_ms)
     conclude(store, run, before="running", status="succeeded", reason=None, now_ms=now_ms)

@@ -11,6 +11,7 @@ from tako.engine.guard import held, stale
 from tako.engine.intake import check, enqueue, unfinished
 from tako.engine.interventions import ack, cancel, retry
 from tako.engine.steps import load as load_steps
+from tako.engine.together import enqueue_all, finish_all, save_all
 
 __all__ = [
     "Finished",
@@ -20,12 +21,15 @@ __all__ = [
     "check",
     "claim",
     "enqueue",
+    "enqueue_all",
     "finish",
+    "finish_all",
     "held",
     "load_steps",
     "next_due_ms",
     "promote_due",
     "retry",
+    "save_all",
     "stale",
     "unfinished",
     "withdraw",

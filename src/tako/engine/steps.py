@@ -48,20 +48,24 @@ def keep(
     started_ms: int | None = None, now_ms: int,
 ) -> str:  # fmt: skip
     """Write a step of a run, unless it has one of this name; the result that is stored."""
-    new = store.run(
-        "insert_step", run=run["seq"], generation=run["generation"], name=name, kind=kind, result=result,
-        attempt=run["attempt"] if attempt is None else attempt, epoch=run["epoch"], started_ms=started_ms,
-        ended_ms=now_ms,
+    row = (
+        run["seq"], run["generation"], name, kind, result, run["attempt"] if attempt is None else attempt,
+        run["epoch"], started_ms, now_ms,
     )  # fmt: skip
-    if not new:
+    if not store.many("insert_step", [row]):
         kept = store.one("find_step", run=run["seq"], generation=run["generation"], name=name)
         assert kept is not None
         return str(kept["result"])
+    saved(store, run, result)
+    return result
+
+
+def saved(store: Store, run: sqlite3.Row, result: str) -> None:
+    """What a step that is newly saved means for its run."""
     store.bytes_written += len(result)
     if run["crashes"]:
         # Progress: it did not die where it died before (L2).
         store.run("forgive_crashes", seq=run["seq"])
-    return result
 
 
 def load(

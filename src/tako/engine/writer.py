@@ -15,6 +15,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable
+from itertools import groupby
 from typing import Any, TypeVar
 
 from tako.engine import faults
@@ -124,6 +125,21 @@ class Writer:
         than a millisecond, may run on the loop's thread."""
         answer: Answer[T] = Answer()
         self._take(_Call(fn, args, kwargs, deadline_mono_ms, answer, is_short=is_short))
+        return answer
+
+    def ask_with_others(
+        self,
+        fn: Callable[..., list[T | TakoError]],
+        one: Any,
+        *,
+        deadline_mono_ms: float | None = None,
+        is_short: bool = True,
+        **kwargs: Any,
+    ) -> Answer[T]:
+        """`ask` of a rule for many (together.py). It is called once, as `fn(store, [one, …], **kwargs)`, for all whose
+        turn comes one after the other, with the keywords of the last."""
+        answer: Answer[T] = Answer()
+        self._take(_Call(fn, (one,), kwargs, deadline_mono_ms, answer, is_short=is_short, is_joint=True))
         return answer
 
     async def read(self, fn: Callable[..., T], *args: Any, **kwargs: Any) -> T:
@@ -292,8 +308,8 @@ class Writer:
         changes = store.connection.total_changes
         try:
             store.begin()
-            for call in batch:
-                self._run(call)
+            for _, calls in groupby(batch, key=_joins):
+                self._run(list(calls))
             late = [call for call in batch if call.is_late(self._monotonic())]
             if late:
                 store.rollback()
@@ -318,15 +334,31 @@ class Writer:
         self._account(changed)
         return store.take_events()
 
-    def _run(self, call: _Call) -> None:
-        call.error = None
-        if call.is_late(self._monotonic()):
-            call.error = _too_late()
+    def _run(self, calls: list[_Call]) -> None:
+        """Several at once only if their rule is one for many."""
+        now = self._monotonic()
+        for call in calls:
+            call.error = None
+            if call.is_late(now):
+                call.error = _too_late()
+        calls = [call for call in calls if call.error is None]
+        if not calls:
             return
+        call = calls[-1]
         before = self._store.connection.total_changes
         try:
-            call.result = call.fn(self._store, *call.args, **call.kwargs)
+            if call.is_joint:
+                results = call.fn(self._store, [one.args[0] for one in calls], **call.kwargs)
+                for one, result in zip(calls, results, strict=True):
+                    if isinstance(result, TakoError):
+                        one.error = result
+                    else:
+                        one.result = result
+            else:
+                call.result = call.fn(self._store, *call.args, **call.kwargs)
         except TakoError as error:
+            if len(calls) > 1:
+                raise AssertionError(f"{call.fn.__name__} is for many, and has refused them all") from error
             if self._store.connection.total_changes != before:
                 raise AssertionError(f"{call.fn.__name__} refused after it had written") from error
             call.error = error
@@ -405,7 +437,7 @@ class Writer:
 class _Call:
     """One caller's rule on its way through the thread."""
 
-    __slots__ = ("answer", "args", "deadline_mono_ms", "error", "fn", "is_short", "kwargs", "result")
+    __slots__ = ("answer", "args", "deadline_mono_ms", "error", "fn", "is_joint", "is_short", "kwargs", "result")
 
     def __init__(
         self,
@@ -416,6 +448,7 @@ class _Call:
         answer: asyncio.Future[Any] | Answer[Any],
         *,
         is_short: bool,
+        is_joint: bool = False,
     ) -> None:
         self.fn = fn
         self.args = args
@@ -423,11 +456,17 @@ class _Call:
         self.deadline_mono_ms = deadline_mono_ms
         self.answer = answer
         self.is_short = is_short
+        self.is_joint = is_joint
         self.result: Any = None
         self.error: Exception | None = None
 
     def is_late(self, now: float) -> bool:
         return self.error is None and self.deadline_mono_ms is not None and now * 1000 > self.deadline_mono_ms
+
+
+def _joins(call: _Call) -> object:
+    """What neighbours must have in common to go by one rule together."""
+    return call.fn if call.is_joint else call
 
 
 class _Locked(Exception):

@@ -307,8 +307,8 @@ class AppHost:
     def _submit_enqueue(self, news: Sequence[NewRun], deadline_mono_ms: int | None) -> Answer[list[Enqueued]]:
         for new in news:
             self.view.note_stored(new["workflow"])
-        return self.writer.ask(
-            runs.enqueue,
+        return self.writer.ask_with_others(
+            runs.enqueue_all,
             news,
             now_ms=self.clock.now_ms(),
             deadline_mono_ms=deadline_mono_ms,

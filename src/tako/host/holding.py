@@ -124,9 +124,8 @@ class Holding:
     def finish(self, *, run_id: str, worker_id: str, **how: Any) -> Answer[dict[str, Any]]:
         """End an attempt as its worker says. Durable when answered."""
         host = self._host
-        finished = host.writer.ask(
-            runs.finish, run_id=run_id, worker_id=worker_id, now_ms=host.clock.now_ms(), rng=host.rng, **how
-        )
+        asked = {"run_id": run_id, "worker_id": worker_id, "warnings": (), "result_json": None, **how}
+        finished = host.writer.ask_with_others(runs.finish_all, asked, now_ms=host.clock.now_ms(), rng=host.rng)
 
         def answer(result: runs.Finished) -> dict[str, Any]:
             self.let_go(run_id, worker_id)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from tako.engine import children, steps, waiters
+from tako.engine import children, runs, steps, waiters
 from tako.engine.wakers import Branch
 from tako.errors import InvalidRequest, LeaseLost, VersionMismatch
 from tako.host import v0
@@ -99,17 +99,16 @@ class WorkerCommands:
         if "result_json" not in message:
             return v0.save_step(self._host, connection, message)
         run_id = text(message, "id")
-        saved = self._host.writer.ask(
-            steps.save,
-            run_id=run_id,
-            worker_id=own_id(connection, message),
-            epoch=integer(message, "epoch"),
-            name=text(message, "step_name"),
-            result_json=body(message, "result_json"),
-            started_ms=optional_integer(message, "started_ms"),
-            attempt=optional_integer(message, "attempt") or 1,
-            now_ms=self._host.clock.now_ms(),
-        )
+        step = {
+            "run_id": run_id,
+            "worker_id": own_id(connection, message),
+            "epoch": integer(message, "epoch"),
+            "name": text(message, "step_name"),
+            "result_json": body(message, "result_json"),
+            "started_ms": optional_integer(message, "started_ms"),
+            "attempt": optional_integer(message, "attempt") or 1,
+        }
+        saved = self._host.writer.ask_with_others(runs.save_all, step, now_ms=self._host.clock.now_ms())
         if self._host.listeners:
             saved.then(lambda _: self._host.tell_listeners("runs", (run_id,)))
         return saved

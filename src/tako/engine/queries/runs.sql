@@ -25,6 +25,12 @@ SELECT seq, id, workflow, status, lane, key, epoch, worker_id, release, attempt,
        acknowledged, concurrency_key, rate_key
   FROM runs WHERE id = :id;
 
+-- name: held_runs
+-- The same for many whose workers save or end at once; :ids is a JSON list.
+SELECT seq, id, workflow, status, epoch, worker_id, release, attempt, attempt_ms, started_ms, crashes, generation,
+       concurrency_key
+  FROM runs WHERE id IN (SELECT value FROM json_each(:ids));
+
 -- name: run_by_seq
 -- The same, for another table's reference.
 SELECT seq, id, workflow, status, lane, key, epoch, worker_id, release, attempt, attempt_open, attempt_ms, failures,
@@ -99,6 +105,12 @@ UPDATE runs
        warnings = coalesce(:warnings, warnings)
  WHERE id = :id AND status = 'running' AND epoch = coalesce(:epoch, epoch) AND worker_id = :worker_id
 RETURNING seq, id, workflow, epoch, attempt, attempt_ms, started_ms, worker_id, release, parent, concurrency_key;
+
+-- name: succeed_held
+-- The same for one of many, whose guard was judged by `held_runs` in this transaction. By position, as `insert_run`.
+UPDATE runs
+   SET status = 'succeeded', ended_ms = ?, attempt_open = 0, crashes = 0, suspect_ms = NULL, reason = NULL
+ WHERE seq = ?;
 
 -- name: fail_run
 -- Back to pending for the next attempt. It ran to its end without killing its worker: no longer a suspect.
@@ -183,13 +195,18 @@ INSERT INTO attempts (run, epoch, attempt, worker_id, release, started_ms, ended
 VALUES (:run, :epoch, :attempt, :worker_id, :release, :started_ms, :ended_ms, :outcome, :retry_at_ms, :error,
         :traceback);
 
+-- name: insert_success
+-- The same for many that succeeded, by position.
+INSERT INTO attempts (run, epoch, attempt, worker_id, release, started_ms, ended_ms, outcome)
+VALUES (?, ?, ?, ?, ?, ?, ?, 'succeeded');
+
 -- name: ended_attempt
 -- How an epoch ended, for a `finish` that is said twice.
 SELECT outcome, retry_at_ms, worker_id FROM attempts WHERE run = :run AND epoch = :epoch;
 
 -- name: insert_result
--- A result of JSON null has no row.
-INSERT INTO results (run, result) VALUES (:run, :result);
+-- A result of JSON null has no row. By position.
+INSERT INTO results (run, result) VALUES (?, ?);
 
 -- name: delete_result
 -- Before an operator's retry, which will have a result of its own.

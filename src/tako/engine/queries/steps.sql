@@ -1,7 +1,7 @@
 -- name: insert_step
--- I8: the first result stays. A conflict is an answer: somebody saved this step before.
+-- I8: the first result stays. A conflict is an answer: somebody saved this step before. By position, as `insert_run`.
 INSERT INTO steps (run, generation, name, kind, result, attempt, epoch, started_ms, ended_ms)
-VALUES (:run, :generation, :name, :kind, :result, :attempt, :epoch, :started_ms, :ended_ms)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
 ON CONFLICT (run, generation, name) DO NOTHING;
 
 -- name: forgive_crashes

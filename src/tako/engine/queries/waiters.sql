@@ -86,6 +86,13 @@ SELECT event FROM signals WHERE run = :run AND taken_ms IS NULL
 UNION ALL
 SELECT NULL FROM wakers WHERE event = :ended;
 
+-- name: anything_left_behind
+-- The same of many at once, which nearly always is: nothing. JSON lists.
+SELECT 1 FROM signals WHERE run IN (SELECT value FROM json_each(:runs)) AND taken_ms IS NULL
+UNION ALL
+SELECT 1 FROM wakers WHERE event IN (SELECT value FROM json_each(:ends))
+LIMIT 1;
+
 -- name: delete_unconsumed_signals
 -- Nobody will take them any more.
 DELETE FROM signals WHERE run = :run AND taken_ms IS NULL;
