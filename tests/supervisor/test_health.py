@@ -872,6 +872,28 @@ def test_row_20_a_non_zero_exit_after_permission_is_only_a_warning(group: Group)
     assert [line.level for line in group.log] == ["warning"]
 
 
+def test_row_20_a_worker_that_recycled_itself_is_replaced_and_counts_towards_no_crash_loop(group: Group) -> None:
+    for _ in range(8):
+        slot = group.active()
+        group.hold_runs(slot, 0)
+        group.queue(1)
+        group.exit(slot, exits(code=75))
+        assert group.rows[-1] == "20"
+        group.advance(2)
+
+    assert (group.health, group.state.failures, group.state.warm_exits) == (Health.HEALTHY, 0, ())
+    assert {line.level for line in group.log} == {"warning"}
+
+
+def test_row_8_a_worker_that_ends_as_if_recycled_with_runs_in_flight_has_crashed(group: Group) -> None:
+    slot = group.active(runs=1)
+
+    group.exit(slot, exits(code=75))
+
+    assert group.rows[-1] == "8"
+    assert group.of(Reclaim) == [Reclaim(slot.id, counted=True, death="status 75")]
+
+
 def test_row_20_work_that_arrived_while_a_slot_idled_out_starts_another(group: Group) -> None:
     slot = group.active()
     group.hold_runs(slot, 0)

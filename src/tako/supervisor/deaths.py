@@ -64,6 +64,8 @@ def row_10(turn: Turn, event: events.Exited) -> None:
 def row_20(turn: Turn, event: events.Exited) -> None:
     """Exit that was asked for (K0) or permitted (K1): runs back uncounted; spawn if work arrived meanwhile."""
     slot = _gone(turn, event, counted=False)
+    if slot.is_live and event.exit.code == exits.RECYCLED_STATUS:
+        turn.log("warning", "worker recycled itself: code of a run that was over would not end", worker_id=slot.id)
     if slot.why is not Why.SHUTDOWN and slot.phase is Phase.DRAINING and event.exit.code not in (0, None):
         turn.log("warning", f"{event.exit.words()} while draining", worker_id=slot.id)
     if turn.state.health in (Health.UNPROVEN, Health.HEALTHY):
@@ -167,10 +169,13 @@ def how(turn: Turn, event: events.Exited) -> str:
 
 
 def was_asked(turn: Turn, event: events.Exited) -> bool:
-    """K0: we ended it. K1: it idled out, which an ACTIVE worker with nothing in flight may, and an idle v0 worker."""
+    """K0: we ended it, or it had to end itself, with nothing in flight any more. K1: it idled out, which an ACTIVE
+    worker with nothing in flight may, and an idle v0 worker."""
     slot = slot_of(turn, event)
     if not slot.is_live:
         return slot.why not in (Why.BOOT_HANG, Why.UNRESPONSIVE)
+    if event.exit.code == exits.RECYCLED_STATUS and slot.phase is Phase.ACTIVE:
+        return not turn.in_flight(slot)
     if event.exit.is_known and event.exit.code != 0:
         return False
     if slot.phase is Phase.ACTIVE:

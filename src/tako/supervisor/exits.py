@@ -13,7 +13,7 @@ from enum import Enum
 class ExitKind(Enum):
     """Why a process is gone, judged with what was asked of it."""
 
-    ASKED = "K0"  # we drained or killed it
+    ASKED = "K0"  # we drained or killed it, or it had to end itself (recycled)
     IDLE = "K1"  # it idled out, with permission or as a v0 worker does
     EARLY_ZERO = "K2"  # status 0 before any claim, or with runs in flight
     STATUS = "K3"  # a status other than 0
@@ -26,6 +26,7 @@ class ExitKind(Enum):
 
 
 MISCONFIGURED_STATUS = 78
+RECYCLED_STATUS = 75  # the worker ended itself, since a thread of it would not end; its runs were handed back
 
 
 @dataclass(frozen=True, slots=True)
