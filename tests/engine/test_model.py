@@ -196,7 +196,9 @@ class Engine(RuleBasedStateMachine):
             branches: list[wakers.Branch] = [{"event": "go"}] if what == "gather-or-go" else []
             seq = self.rig.row(claim["run_id"])["seq"]
             rows = self.rig.store.connection.execute("SELECT id FROM runs WHERE parent = ? ORDER BY seq", (seq,))
-            return self.rig.gather(*(row["id"] for row in rows.fetchall()), **claim, branches=branches)
+            children = [row["id"] for row in rows.fetchall()]
+            holder = {"worker_id": claim["worker_id"], "epoch": claim["epoch"]}
+            return self.rig.gather(claim["run_id"], *children, **holder, branches=branches)
         return self.rig.finish(**claim, outcome=what, retry=NO_JITTER)
 
     @rule(worker_id=st.sampled_from(WORKERS), counted=st.booleans())

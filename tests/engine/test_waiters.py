@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tako.engine import waiters
+from tako.engine import leases, waiters
 from tako.engine.events import Ready
 from tako.errors import LeaseLost, RunFinished, RunNotFound, UnknownSignal
 from tests.support.engine import Rig
@@ -370,3 +370,37 @@ def test_a_cancelled_run_leaves_nothing_that_wakes_it(engine: Rig) -> None:
     engine.cancel(run_id)
 
     assert engine.store.connection.execute("SELECT count(*) FROM wakers").fetchone()[0] == 0
+
+
+# --- what has been spent of a timeout -------------------------------------------------------------------------------
+
+
+def test_what_an_attempt_has_spent_is_told_to_the_next_who_goes_on_with_it(engine: Rig) -> None:
+    run_id = engine.start()
+    engine.wait(run_id, spent_ms=700)
+    engine.signal(run_id)
+
+    assert engine.claim()[0]["spent_ms"] == 700
+    engine.do(leases.hand_back, worker_id="w1", runs=[(run_id, 2)], spent_ms={run_id: 900}, now_ms=engine.now_ms)
+    assert engine.claim()[0]["spent_ms"] == 900
+    engine.drain()
+    assert engine.claim()[0]["spent_ms"] == 900  # whoever took it back did not know better
+
+
+@pytest.mark.parametrize("how", ["failed", "crashed", "retried"])
+def test_an_attempt_that_begins_anew_has_spent_nothing(engine: Rig, how: str) -> None:
+    run_id = engine.start(retries=0 if how == "retried" else 3)
+    engine.wait(run_id, spent_ms=700)
+    engine.signal(run_id)
+    engine.claim()
+
+    if how == "crashed":
+        engine.die()
+    else:
+        engine.fail(run_id)
+    if how == "retried":
+        engine.retry(run_id)
+    engine.clock.advance(ms=10_000)
+    engine.promote()
+
+    assert "spent_ms" not in engine.claim()[0]

@@ -20,6 +20,7 @@ from tests.support.cli import Cli
 WORKFLOWS = """
 import asyncio
 import os
+import time
 from tako import AsyncContext, Context, Fatal, Signal, workflow
 from tools import hold, note
 
@@ -66,6 +67,13 @@ answer = Signal("answer", str)
 @workflow(signals=[answer], key="{name}")
 def asks(ctx: Context, name: str = "x") -> str:
     return ctx.wait_for(answer, timeout="1h")
+
+
+@workflow(signals=[answer], retries=0, timeout="2s")
+def spends(ctx: Context) -> None:
+    for n in range(9):
+        ctx.step(f"work {n}", lambda: time.sleep(0.5))
+        ctx.wait_for(answer, timeout="1h")
 
 
 @workflow(retries=0, on_dead="mourn")
@@ -115,6 +123,23 @@ def done(host: Shop) -> str:
 
 def steps(host: Shop, run_id: str) -> list[str]:
     return [step["name"] for step in host.show(run_id, "steps")["steps"]]
+
+
+# --- timeout --------------------------------------------------------------------------------------------------------
+
+
+def test_the_time_of_an_attempt_goes_on_after_each_wait(host: Shop) -> None:
+    run_id = host.enqueue("spends")
+
+    def stopped() -> Any:
+        return info if (info := host.show(run_id))["status"] in ("waiting", "dead") else None
+
+    while host.until(stopped, what="a wait, or the end")["status"] == "waiting":
+        host.ok("signal_run", id=run_id, signal="answer", payload_json='"go on"')
+        host.until(lambda: host.show(run_id)["status"] != "waiting", what="the run goes on")
+
+    assert "the attempt did not end within 2s" in host.ended(run_id, status="dead")["reason"]
+    assert 1 <= len([name for name in steps(host, run_id) if name.startswith("work")]) <= 4
 
 
 # --- cancel ---------------------------------------------------------------------------------------------------------

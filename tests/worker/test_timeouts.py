@@ -10,7 +10,7 @@ from tests.worker.engine import Engine, WorkerProcess
 FLOWS = """
     import asyncio, os, pathlib, threading, time
     import tako.worker.attempt, tako.worker.overdue
-    from tako import AsyncContext, Context, Retry, workflow
+    from tako import AsyncContext, Context, Retry, Signal, workflow
 
     tako.worker.overdue.STUCK_AFTER_S = {stuck}
     tako.worker.attempt.SLOW_STEP_S = {slow}
@@ -57,6 +57,25 @@ FLOWS = """
     async def retried(ctx: AsyncContext) -> str:
         await ctx.step("gate", await_gate, timeout=0.05, retries=Retry(1, first=0.01))
         return "through"
+
+    @workflow(timeout="60s", signals=[Signal("go", str)])
+    def works_and_waits(ctx: Context) -> None:
+        ctx.step("work", lambda: bool(threading.Event().wait(0.1)))
+        if "work" in ctx._runner.saved:
+            wait_for_gate()
+        ctx.wait_for(Signal("go", str), timeout="1h")
+
+    @workflow(timeout="60s", signals=[Signal("go", str)])
+    async def aworks_and_waits(ctx: AsyncContext) -> None:
+        await ctx.step("work", lambda: bool(threading.Event().wait(0.1)))
+        if "work" in ctx._runner.saved:
+            await await_gate()
+        await ctx.wait_for(Signal("go", str), timeout="1h")
+
+    @workflow(timeout="60s")
+    def works_for_long(ctx: Context) -> None:
+        ctx.step("first", lambda: None)
+        ctx.step("second", wait_for_gate)
 
     @workflow(timeout=0.3)
     def naps(ctx: Context) -> str:
@@ -156,6 +175,31 @@ def test_sleeping_does_not_count_for_the_timeout(engine: Engine, worker: WorkerP
     engine.give(flow)
 
     assert engine.wait("finish")["result_json"] == '"rested"'
+
+
+@pytest.mark.parametrize("flow", ["works_and_waits", "aworks_and_waits"])
+def test_what_was_spent_before_a_park_counts_for_the_timeout(engine: Engine, worker: WorkerProcess, flow: str) -> None:
+    engine.give(flow)
+
+    spent_ms = engine.wait("park")["spent_ms"]
+    run = engine.give(flow, spent_ms=59_900, steps={"work": "false"})
+
+    assert 100 <= spent_ms < 50_000
+    ended = engine.wait("finish", id=run)
+    assert ended["error"]["message"].startswith("the attempt did not end within 60s")
+
+
+def test_what_was_spent_is_told_when_a_run_is_handed_back(engine: Engine, start: Start) -> None:
+    worker = start(FLOWS.format(stuck=10, slow=60), env={"TAKO_DRAIN_TIMEOUT_MS": "100"})
+    engine.give("works_for_long", spent_ms=1_000)
+    engine.give("neighbour")
+    engine.until(lambda: engine.all("save_step", step_name="first"), what="the first step")
+
+    worker.kill()
+
+    told = {run["id"]: run.get("spent_ms") for run in engine.wait("release_runs")["runs"]}
+    assert 1_000 <= told["run-1"] < 60_000
+    assert told["run-2"] is None
 
 
 @pytest.mark.parametrize("flow", ["neighbour", "aslow_step"])

@@ -113,7 +113,7 @@ def _claimed(store: Store, row: sqlite3.Row, *, payload: str, solo: bool) -> Cla
     after: str | None = None
     if row["epoch"] > 0:  # a run that was never claimed has no steps
         page, after = steps.page(store, run=row["seq"], generation=row["generation"])
-    return {
+    found: ClaimedRun = {
         "id": row["id"],
         "epoch": row["epoch"] + 1,
         "workflow": row["workflow"],
@@ -129,3 +129,6 @@ def _claimed(store: Store, row: sqlite3.Row, *, payload: str, solo: bool) -> Cla
         "steps_next": after,
         "solo": solo,
     }
+    if row["spent_ms"]:
+        found["spent_ms"] = row["spent_ms"]
+    return found

@@ -11,7 +11,7 @@ never killed by its neighbour (L2, L3). Deaths that we caused charge nobody (L4)
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from tako.engine import endings, intake, line
@@ -136,6 +136,7 @@ def release(
     death: str | None,
     now_ms: int,
     run_ids: Collection[str] | None = None,
+    spent_ms: Mapping[str, int] | None = None,
 ) -> Released:
     """Take back what a worker holds (of it only `run_ids`, if given), at once and ahead of its leases.
 
@@ -149,7 +150,7 @@ def release(
         if run_ids is not None and run["id"] not in run_ids:
             continue
         if not counted:
-            _give_back(store, run, found, now_ms=now_ms)
+            _give_back(store, run, found, spent_ms=(spent_ms or {}).get(run["id"]), now_ms=now_ms)
         elif is_alone:
             _charge(store, run, death or "it gave no reason", found, now_ms=now_ms)
         else:
@@ -159,11 +160,19 @@ def release(
     return found
 
 
-def hand_back(store: Store, *, worker_id: str, runs: Iterable[tuple[str, int]], now_ms: int) -> Released:
-    """A draining worker gives back runs, named by id and epoch; those it holds no more are left alone."""
+def hand_back(
+    store: Store, *, worker_id: str, runs: Iterable[tuple[str, int]], spent_ms: Mapping[str, int] | None = None,
+    now_ms: int,
+) -> Released:  # fmt: skip
+    """A draining worker gives back runs, named by id and epoch; those it holds no more are left alone.
+
+    `spent_ms`, by id: for how long their attempts have been executed by now.
+    """
     held = {(row["id"], row["epoch"]) for row in store.all("runs_of_worker", worker_id=worker_id)}
     mine = [run_id for run_id, epoch in runs if (run_id, epoch) in held]
-    return release(store, worker_id=worker_id, counted=False, death=None, now_ms=now_ms, run_ids=mine)
+    return release(
+        store, worker_id=worker_id, counted=False, death=None, now_ms=now_ms, run_ids=mine, spent_ms=spent_ms
+    )  # fmt: skip
 
 
 def recover(store: Store, *, alive: Collection[str], counted: bool, death: str, now_ms: int) -> Released:
@@ -194,10 +203,10 @@ def clear_suspects(store: Store, *, now_ms: int) -> list[str]:
     return [row["id"] for row in rows]
 
 
-def _give_back(store: Store, run: sqlite3.Row, found: Released, *, now_ms: int) -> None:
+def _give_back(store: Store, run: sqlite3.Row, found: Released, *, spent_ms: int | None, now_ms: int) -> None:
     """As it was before the claim: a suspect stays one."""
     lane = "ready" if run["suspect_ms"] is None else "solo"
-    _return_to(store, run, lane, crashed=0, suspect_ms=run["suspect_ms"], now_ms=now_ms)
+    _return_to(store, run, lane, crashed=0, suspect_ms=run["suspect_ms"], spent_ms=spent_ms, now_ms=now_ms)
     (found.ready if lane == "ready" else found.solo).append(run["id"])
 
 
@@ -228,14 +237,14 @@ def _suspect(store: Store, run: sqlite3.Row, death: str, found: Released, *, now
 
 def _return_to(
     store: Store, run: sqlite3.Row, lane: str, *, crashed: int, suspect_ms: int | None, cut_short: int | None = None,
-    now_ms: int,
+    spent_ms: int | None = None, now_ms: int,
 ) -> None:  # fmt: skip
     back = line.enter_again(store, run)
     if back != line.READY:
         lane = back
     store.run(
         "release_run", seq=run["seq"], epoch=run["epoch"], lane=lane, crashed=crashed, suspect_ms=suspect_ms,
-        cut_short=crashed if cut_short is None else cut_short, now_ms=now_ms,
+        cut_short=crashed if cut_short is None else cut_short, spent_ms=spent_ms, now_ms=now_ms,
     )  # fmt: skip
     store.move(run["workflow"], "running", lane)
     intake.tell_pending(store, run["id"], run["workflow"], lane, now_ms)

@@ -53,10 +53,12 @@ def park(
     timeout_at_ms: int | None = None,
     runs: Sequence[str] | None = None,
     branches: Sequence[wakers.Branch] = (),
+    spent_ms: int | None = None,
     now_ms: int,
 ) -> Parked:
     """Let a run go until `wake_at_ms`; until a signal or `timeout_at_ms`; or until all of `runs` have ended. No attempt
-    is spent. `branches` wake it too, and resolve nothing.
+    is spent. `branches` wake it too, and resolve nothing. `spent_ms`: for how long its attempt has been executed by
+    now, if it has a timeout.
 
     Not parked when the wait is resolved already or can be resolved now. Saying it again returns the first answer. How
     `runs` ended is not saved: a child may be retried, and its end is looked up each time (see children.py).
@@ -90,7 +92,8 @@ def park(
         "insert_waiter", run=run["seq"], step=step_name, event=event_name, wake_at_ms=due_ms, parked_ms=now_ms,
         branches=len(branches),
     )  # fmt: skip
-    _let_go(store, run, kind="sleep" if event_name is None else "wait", lane="later", run_at_ms=due_ms)
+    kind = "sleep" if event_name is None else "wait"
+    _let_go(store, run, kind=kind, lane="later", run_at_ms=due_ms, spent_ms=spent_ms)
     return {"parked": True}
 
 
@@ -231,10 +234,14 @@ def _take(store: Store, run: int, event_name: str, *, now_ms: int) -> str | None
     return str(row["payload"])
 
 
-def _let_go(store: Store, run: sqlite3.Row, *, kind: str | None, lane: str, run_at_ms: int | None) -> None:
+def _let_go(
+    store: Store, run: sqlite3.Row, *, kind: str | None, lane: str, run_at_ms: int | None, spent_ms: int | None = None
+) -> None:
     if lane == "ready":
         lane = line.enter_again(store, run)
-    store.run("park_run", seq=run["seq"], epoch=run["epoch"], parked=kind, lane=lane, run_at_ms=run_at_ms)
+    store.run(
+        "park_run", seq=run["seq"], epoch=run["epoch"], parked=kind, lane=lane, run_at_ms=run_at_ms, spent_ms=spent_ms
+    )
     store.move(run["workflow"], "running", lane)
     if lane == "later":
         limits.stopped(store, run)

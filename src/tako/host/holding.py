@@ -7,7 +7,7 @@ deadline; a stall of this process itself is added to every lease, after the hear
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from tako.engine import leases as lease_rules
@@ -139,10 +139,14 @@ class Holding:
         if pool := self._host.groups.pool_of_worker(worker_id):
             pool.run_ended(worker_id)
 
-    async def hand_back(self, worker_id: str, held: Sequence[tuple[str, int]]) -> None:
+    async def hand_back(
+        self, worker_id: str, held: Sequence[tuple[str, int]], *, spent_ms: Mapping[str, int] | None = None
+    ) -> None:
         """A worker gives back runs; neither an attempt nor a crash is counted."""
         host = self._host
-        found = await host.writer.do(lease_rules.hand_back, worker_id=worker_id, runs=held, now_ms=host.clock.now_ms())
+        found = await host.writer.do(
+            lease_rules.hand_back, worker_id=worker_id, runs=held, spent_ms=spent_ms, now_ms=host.clock.now_ms()
+        )
         self.handed_back += len(found)
         for run_id, epoch in held:
             self.leases.drop_run(run_id, epoch=epoch)

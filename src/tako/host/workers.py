@@ -148,6 +148,7 @@ class WorkerCommands:
             timeout_at_ms=optional_integer(message, "timeout_at_ms"),
             runs=texts(message, "runs") if "runs" in message else None,
             branches=_branches(message),
+            spent_ms=optional_integer(message, "spent_ms"),
             now_ms=host.clock.now_ms(),
         )
         if parked["parked"]:
@@ -178,7 +179,8 @@ class WorkerCommands:
     async def release_runs(self, connection: Connection, message: Message) -> Any:
         """Hand runs back: no attempt and no crash is counted."""
         host, worker_id = self._host, own_id(connection, message)
-        await host.holding.hand_back(worker_id, _pairs(message, "runs"))
+        spent = {text(run, "id"): integer(run, "spent_ms") for run in tables(message, "runs") if "spent_ms" in run}
+        await host.holding.hand_back(worker_id, _pairs(message, "runs"), spent_ms=spent)
         return {}
 
     def cancelled(self, connection: Connection, message: Message) -> Any:

@@ -184,10 +184,11 @@ class Registry(TypedDict):
 
 
 class RunEpoch(TypedDict):
-    """A run as a worker holds it."""
+    """A run as a worker holds it. `spent_ms`, when it is handed back: for how long its attempt was executed by now."""
 
     id: str
     epoch: int
+    spent_ms: NotRequired[int]
 
 
 class Hello(Request):
@@ -226,6 +227,7 @@ class ClaimedRun(TypedDict):
     steps: dict[str, str]
     steps_next: str | None
     solo: bool
+    spent_ms: NotRequired[int]  # for how long this attempt was executed before it was parked or handed back
 
 
 class RemoteError(TypedDict):

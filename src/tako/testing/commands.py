@@ -161,6 +161,7 @@ class Commands:
             timeout_at_ms=message.get("timeout_at_ms"),
             runs=message.get("runs"),
             branches=message.get("branches", ()),
+            spent_ms=message.get("spent_ms"),
             now_ms=self._core.clock.now_ms(),
         )
 

@@ -7,7 +7,6 @@ otherwise be skipped without a word (loud.md 21).
 from __future__ import annotations
 
 import asyncio
-import time
 from contextvars import ContextVar
 
 from tako import errors
@@ -328,14 +327,11 @@ class AsyncAttempt(Attempt):
     async def pause(self, seconds: float) -> None:
         """As SyncAttempt.pause."""
         # The clock of the run's timeout stands still meanwhile; two branches that sleep at once stop it once.
-        paused, deadline = time.monotonic(), self.deadline
-        self.deadline = None
+        left_s = self.stop_clock()
         try:
             await asyncio.sleep(max(0.0, seconds))
         finally:
-            if deadline is not None:
-                self.deadline = deadline + time.monotonic() - paused
-                self.bench.watch(self.deadline)
+            self.go_on_clock(left_s)
         self.check()
 
     async def _wait_for(
@@ -430,7 +426,8 @@ class AsyncAttempt(Attempt):
                 for wait, (due_ms, _) in list(self._waits.items()):
                     await self._remember(wait, due_ms)
             message = {**self.message("park"), "step_name": name}
-            message.update((key, value) for key, value in fields.items() if value is not None)
+            more = {**fields, "spent_ms": self.spent_ms()}
+            message.update((key, value) for key, value in more.items() if value is not None)
             branches = {other: branch for other, (_, waits) in others.items() if (branch := _branch(waits))}
             if branches:
                 message["branches"] = list(branches.values())

@@ -122,7 +122,7 @@ class Attempt:
     short_sleep_ms = SHORT_SLEEP_MS
     __slots__ = (
         "attempt", "bench", "claimed", "deadline", "ended", "epoch", "failed_steps", "is_done", "is_leaving",
-        "is_settled", "key", "left", "run_id", "running", "saved", "scheduled_for_ms", "signals", "thread_id",
+        "is_settled", "key", "left", "left_s", "run_id", "running", "saved", "scheduled_for_ms", "signals", "thread_id",
         "unawaited", "visited", "warnings", "workflow",
     )  # fmt: skip
 
@@ -147,7 +147,8 @@ class Attempt:
         self.is_leaving = False  # it asked to be parked: until the answer, nobody else's word counts
         self.is_done = False  # the handler has returned, whatever became of the run
         self.thread_id = 0
-        self.deadline: float | None = None  # of the whole attempt, monotonic
+        self.deadline: float | None = None  # of the whole attempt, monotonic; None too while its clock stands still
+        self.left_s: float | None = None  # until then, when its clock was stopped last
 
     # --- ends ---
 
@@ -179,6 +180,37 @@ class Attempt:
     def now_ms(self) -> int:
         """Unix time in milliseconds; in `tako.testing` its fake clock's."""
         return time.time_ns() // 1_000_000
+
+    # --- the clock of its timeout ---
+
+    def start_clock(self) -> None:
+        """Its handler begins. What was spent before the run was parked or handed back counts."""
+        timeout_ms = self.workflow.timeout_ms
+        if timeout_ms is not None:
+            self.go_on_clock((timeout_ms - self.claimed.get("spent_ms", 0)) / 1000)
+
+    def stop_clock(self) -> float | None:
+        """Sleeping does not count. What `go_on_clock` wants to know; None when there is no clock that runs."""
+        deadline, self.deadline = self.deadline, None
+        if deadline is None:
+            return None
+        self.left_s = left_s = deadline - time.monotonic()
+        return left_s
+
+    def go_on_clock(self, left_s: float | None) -> None:
+        """So much is left of the timeout."""
+        if left_s is not None:
+            self.deadline = time.monotonic() + left_s
+            self.bench.watch(self.deadline)
+
+    def spent_ms(self) -> int | None:
+        """For how long the attempt has been executed, in this worker and before; None without a timeout."""
+        timeout_ms = self.workflow.timeout_ms
+        if timeout_ms is None:
+            return None
+        deadline = self.deadline
+        left_s = self.left_s if deadline is None else deadline - time.monotonic()
+        return self.claimed.get("spent_ms", 0) if left_s is None else max(0, timeout_ms - round(left_s * 1000))
 
     def check(self) -> None:
         """Raise Ended when the handler must not go on."""

@@ -7,8 +7,6 @@ and whatever the workflow's `Retry` excludes.
 
 from __future__ import annotations
 
-import time
-
 from tako import errors
 from tako.sdk.context import Stop
 from tako.sdk.startup import around_handlers
@@ -82,10 +80,7 @@ def begin(attempt: Attempt) -> dict[str, Any] | None:
             words = error.message if isinstance(error, errors.PayloadError) else tracebacks.words(error)
             attempt.bench.finish(attempt, fatal(error, reason=f"the stored payload does not fit: {words}"))
         return None
-    timeout_ms = attempt.workflow.timeout_ms
-    if timeout_ms is not None:
-        attempt.deadline = time.monotonic() + timeout_ms / 1000
-        attempt.bench.watch(attempt.deadline)
+    attempt.start_clock()
     return arguments
 
 

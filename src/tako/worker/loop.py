@@ -172,7 +172,7 @@ class Worker:
             attempt.end(attempts.DRAINED)
             self._drop(attempt)
         if handed_back:
-            self._release([_epoch(attempt) for attempt in handed_back])
+            self._release([_handed_back(attempt) for attempt in handed_back])
             self.log("info", "handed back", runs=[attempt.run_id for attempt in handed_back])
         self.connection.wait_until_answered(timeout_s=_LAST_WORDS_S)
         self._heart.stop()
@@ -352,3 +352,8 @@ class Worker:
 
 def _epoch(attempt: Attempt) -> RunEpoch:
     return {"id": attempt.run_id, "epoch": attempt.epoch}
+
+
+def _handed_back(attempt: Attempt) -> RunEpoch:
+    spent_ms = attempt.spent_ms()
+    return _epoch(attempt) if spent_ms is None else {**_epoch(attempt), "spent_ms": spent_ms}

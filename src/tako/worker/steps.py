@@ -6,7 +6,6 @@ handler gets is what was stored, on the first pass as on every later one.
 
 from __future__ import annotations
 
-import time
 from _thread import allocate_lock, get_ident
 
 from tako import errors
@@ -175,17 +174,14 @@ class SyncAttempt(Attempt):
         alarm = allocate_lock()
         alarm.acquire()
         self._alarms.append(alarm)
-        deadline, self.deadline = self.deadline, None
-        paused = time.monotonic()
+        left_s = self.stop_clock()
         if not self.ended:  # `end` either sees the alarm or was seen here
             alarm.acquire(timeout=min(seconds, 1e6))
         try:  # noqa: SIM105 - contextlib is not loaded in a cold process
             self._alarms.remove(alarm)
         except ValueError:
             pass  # `end` has taken it
-        if deadline is not None:
-            self.deadline = deadline + time.monotonic() - paused
-            self.bench.watch(self.deadline)
+        self.go_on_clock(left_s)
         self.check()
 
     def _refuse_inside_of_a_step(self, name: str) -> None:
@@ -229,6 +225,7 @@ class SyncAttempt(Attempt):
 
     def _park(self, name: str, **fields: Any) -> str | None:
         message = {**self.message("park"), "step_name": name}
+        fields["spent_ms"] = self.spent_ms()
         message.update((key, value) for key, value in fields.items() if value is not None)
         try:
             self.is_leaving = True

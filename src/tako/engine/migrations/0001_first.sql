@@ -31,6 +31,8 @@ CREATE TABLE runs (
   attempt          INTEGER NOT NULL DEFAULT 0,
   attempt_open     INTEGER NOT NULL DEFAULT 0,
   attempt_ms       INTEGER,
+  -- Of the open attempt: for how long it had been executed when it was parked or handed back; only for a `timeout`.
+  spent_ms         INTEGER NOT NULL DEFAULT 0,
   failures         INTEGER NOT NULL DEFAULT 0,
   retries          INTEGER,
   -- Deaths of its worker while it was alone in flight: since the last progress, and in all.

@@ -19,7 +19,8 @@ SELECT id, epoch, worker_id FROM runs WHERE status = 'running' ORDER BY worker_i
 UPDATE runs
    SET status = 'pending', lane = :lane, run_at_ms = :now_ms, suspect_ms = :suspect_ms,
        crashes = crashes + :crashed, lifetime_crashes = lifetime_crashes + :crashed,
-       attempt_ms = CASE WHEN :cut_short THEN NULL ELSE attempt_ms END
+       attempt_ms = CASE WHEN :cut_short THEN NULL ELSE attempt_ms END,
+       spent_ms = CASE WHEN :cut_short THEN 0 ELSE coalesce(:spent_ms, spent_ms) END
  WHERE seq = :seq AND status = 'running' AND epoch = :epoch;
 
 -- name: count_last_crash

@@ -42,7 +42,7 @@ SELECT seq, id, workflow, status, lane, key, epoch, worker_id, release, attempt,
 -- The first in line of one workflow. The lane says that they are due: `promote_run` moved them when their time came,
 -- so the walk along the index ends after :limit rows, however many wait and whatever they wait for.
 SELECT seq, id, workflow, priority, run_at_ms, key, epoch, attempt, attempt_open, retries, generation, created_ms,
-       expires_at_ms, scheduled_for_ms, scheduled_tz, rate_key
+       expires_at_ms, scheduled_for_ms, scheduled_tz, rate_key, spent_ms
   FROM runs
  WHERE lane = 'ready' AND workflow = :workflow
  ORDER BY priority DESC, run_at_ms, seq
@@ -51,7 +51,7 @@ SELECT seq, id, workflow, priority, run_at_ms, key, epoch, attempt, attempt_open
 -- name: solo_heads
 -- The same for suspects. A statement of its own, because a partial index is used only if its condition is written out.
 SELECT seq, id, workflow, priority, run_at_ms, key, epoch, attempt, attempt_open, retries, generation, created_ms,
-       expires_at_ms, scheduled_for_ms, scheduled_tz, rate_key
+       expires_at_ms, scheduled_for_ms, scheduled_tz, rate_key, spent_ms
   FROM runs
  WHERE lane = 'solo' AND workflow = :workflow
  ORDER BY priority DESC, run_at_ms, seq
@@ -116,7 +116,7 @@ UPDATE runs
 -- Back to pending for the next attempt. It ran to its end without killing its worker: no longer a suspect.
 UPDATE runs
    SET status = 'pending', lane = :lane, run_at_ms = :run_at_ms, attempt_open = 0, failures = failures + 1,
-       suspect_ms = NULL, reason = :reason, warnings = coalesce(:warnings, warnings)
+       spent_ms = 0, suspect_ms = NULL, reason = :reason, warnings = coalesce(:warnings, warnings)
  WHERE seq = :seq AND status = 'running' AND epoch = :epoch;
 
 -- name: end_run
@@ -137,7 +137,7 @@ UPDATE runs
 -- The attempt stays open and goes on at the next claim. Reaching a sleep or a wait is progress: crashes count anew.
 UPDATE runs
    SET status = 'pending', lane = :lane, run_at_ms = :run_at_ms, parked = :parked, parked_epoch = epoch, crashes = 0,
-       suspect_ms = NULL
+       suspect_ms = NULL, spent_ms = coalesce(:spent_ms, spent_ms)
  WHERE seq = :seq AND status = 'running' AND epoch = :epoch;
 
 -- name: wake_run
@@ -149,7 +149,7 @@ UPDATE runs SET lane = :lane, parked = NULL, run_at_ms = :now_ms
 -- An operator's: everything that counted towards the end counts from zero; the epoch goes on, it never repeats.
 UPDATE runs
    SET status = 'pending', lane = :lane, run_at_ms = :now_ms, ended_ms = NULL, reason = NULL, acknowledged = 0,
-       failures = 0, crashes = 0, lifetime_crashes = 0, expires_at_ms = NULL, generation = :generation
+       failures = 0, crashes = 0, lifetime_crashes = 0, spent_ms = 0, expires_at_ms = NULL, generation = :generation
  WHERE seq = :seq AND ended_ms IS NOT NULL;
 
 -- name: add_warning
