@@ -161,19 +161,36 @@ def test_an_answer_that_has_begun_is_not_begun_anew(engine: Engine, client: Clie
         (errors.QueueFull("full"), "5"),
         (errors.WorkerUnhealthy("worker unhealthy: …", detail={"retry_after": 2.2}), "3"),
         (errors.WorkerUnhealthy("worker unhealthy: …", detail={"retry_after": 0}), "5"),
-        (errors.NoEngine("not under Tako"), "5"),
+        (errors.DuplicateRun("taken"), "5"),
+        (errors.EnqueueError("workflow runtime is draining"), "5"),
+        (errors.EnqueueUnknown("the connection died"), None),
     ],
     ids=lambda value: getattr(value, "code", value),
 )
-def test_any_enqueue_error_is_a_503_in_starlette_too(error: Exception, seconds: str) -> None:
+def test_what_may_be_gone_when_the_client_comes_back_is_a_503(error: Exception, seconds: str | None) -> None:
+    client = failing(error)
+
+    refused = client.get("/")
+
+    assert (refused.status_code, refused.headers.get("retry-after")) == (503, seconds)
+    assert client.get("/fine").status_code == 200
+
+
+@pytest.mark.parametrize(
+    "error",
+    [errors.PayloadError("no"), errors.UnknownWorkflow("no"), errors.NoEngine("no")],
+    ids=lambda value: value.code,
+)
+def test_a_bug_of_the_app_is_no_503_and_reaches_who_watches_for_bugs(error: Exception) -> None:
+    assert failing(error).get("/").status_code == 500
+
+
+def failing(error: Exception) -> Client:
+    """A Starlette app with an endpoint that raises this."""
+
     async def fail(request: Request) -> Response:
         raise error
 
     app = Starlette(routes=[Route("/", fail), Route("/fine", lambda request: JSONResponse({}))])
     app.add_middleware(Unhealthy)
-    client = Client(app)
-
-    refused = client.get("/")
-
-    assert (refused.status_code, refused.headers["retry-after"]) == (503, seconds)
-    assert client.get("/fine").status_code == 200
+    return Client(app)

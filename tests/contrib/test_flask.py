@@ -44,6 +44,17 @@ def test_a_refused_enqueue_is_answered_with_503_and_when_to_try_again(
     assert client.post("/greet/Ada").status_code == 200
 
 
+def test_a_bug_of_the_app_is_no_503(engine: Engine) -> None:
+    @workflow
+    def greet(ctx: Context, name: int) -> str:
+        return f"Hello, {name}!"
+
+    client = make_app().test_client()
+    client.application.config["PROPAGATE_EXCEPTIONS"] = False
+
+    assert client.post("/greet/Ada").status_code == 500
+
+
 @pytest.mark.usefixtures("development")
 def test_in_development_the_reason_is_in_the_body(engine: Engine, client: FlaskClient) -> None:
     with engine.unhealthy():

@@ -330,6 +330,17 @@ def test_too_large_arguments_are_refused_by_name_before_anything_is_sent(engine:
     assert not sent(engine)
 
 
+@pytest.mark.parametrize("value", [10**5000, [1, {"x": -(10**5000)}]], ids=["alone", "inside"])
+def test_an_int_that_has_no_text_is_refused_by_name(engine: FakeEngine, value: Any) -> None:
+    def post(ctx: Context, first: int, second: Any) -> None: ...
+
+    with pytest.raises(PayloadError, match=r"arguments of post: second: cannot be stored: .*4300 digits"):
+        declare(post).enqueue(1, value)
+    with pytest.raises(PayloadError, match="second"):
+        tako.enqueue("post", {"first": 1, "second": value})
+    assert not sent(engine)
+
+
 def test_using_says_when_and_how(engine: FakeEngine) -> None:
     at = datetime(2027, 1, 1, tzinfo=UTC)
     charge = declare(plain, key="order:{order_id}")

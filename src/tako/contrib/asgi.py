@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class Unhealthy:
-    """Answers 503 with `Retry-After` when an enqueue is refused and nobody catches the EnqueueError."""
+    """Answers 503 with `Retry-After` when an enqueue is refused for now and nobody catches the EnqueueError."""
 
     def __init__(self, app: App) -> None:
         self.app = app
@@ -37,8 +37,8 @@ class Unhealthy:
         try:
             await self.app(scope, receive, sent)
         except EnqueueError as error:
-            if has_started:  # too late for another answer: the server cuts this one short
-                raise
+            if has_started or not refusal.is_answered(error):
+                raise  # too late for another answer, so that the server cuts this one short; or not ours to answer
             refusal.tell(error)
             await _answer(error, send)
 
@@ -48,7 +48,7 @@ async def _answer(error: EnqueueError, send: Send) -> None:
     headers = [
         (b"content-type", refusal.CONTENT_TYPE.encode()),
         (b"content-length", str(len(body)).encode()),
-        (b"retry-after", str(refusal.retry_after(error)).encode()),
+        *((name.lower().encode(), value.encode()) for name, value in refusal.headers(error).items()),
     ]
     await send({"type": "http.response.start", "status": refusal.STATUS, "headers": headers})
     await send({"type": "http.response.body", "body": body})

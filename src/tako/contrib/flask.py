@@ -33,9 +33,12 @@ def init(app: Flask) -> None:
 def _answer(error: EnqueueError) -> Response:
     from flask import Response
 
+    if not refusal.is_answered(error):
+        raise error
     refusal.tell(error)
-    headers = {"Retry-After": str(refusal.retry_after(error))}
-    return Response(refusal.text(error), status=refusal.STATUS, headers=headers, content_type=refusal.CONTENT_TYPE)
+    return Response(
+        refusal.text(error), status=refusal.STATUS, headers=refusal.headers(error), content_type=refusal.CONTENT_TYPE
+    )
 
 
 def _context() -> AbstractContextManager[Any]:

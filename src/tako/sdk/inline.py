@@ -40,7 +40,7 @@ async def arun(workflow: "Workflow[Any, Any]", args: "tuple[Any, ...]", kwargs: 
 
 def _arguments(workflow: "Any", args: "tuple[Any, ...]", kwargs: "dict[str, Any]") -> "dict[str, Any]":
     values = workflow.signature.dump(args, kwargs)
-    found: dict[str, Any] = workflow.signature.load(payload.checked(payload.dumps(values), what="arguments"))
+    found: dict[str, Any] = workflow.signature.load(payload.arguments_text(values, of=workflow.name))
     return found
 
 

@@ -36,6 +36,21 @@ def encode(codec: Codec, value: "Any", *, what: str) -> str:
     return checked(text, what=what)
 
 
+def arguments_text(values: "Mapping[str, Any]", *, of: str) -> str:
+    """The JSON text of arguments that are JSON values already; `of` is the workflow's name.
+
+    Raises:
+        PayloadError: names the argument that has no JSON text, or they are too large together.
+    """
+    try:
+        text = dumps(values)
+    except ValueError:  # an int of more than 4,300 digits
+        for name, value in values.items():
+            encode(ANY, value, what=f"arguments of {of}: {name}")
+        raise
+    return checked(text, what=f"arguments of {of}")
+
+
 def decode(codec: Codec, text: str, *, what: str) -> "Any":
     """The value that was stored as `text`.
 

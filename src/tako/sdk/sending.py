@@ -55,7 +55,7 @@ def _by_name(name: str, args: "Mapping[str, Any] | None", given: "Any") -> "tupl
     run_by_name: Any = {
         "id": uuid7(),
         "workflow": name,
-        "payload_json": payload.checked(payload.dumps(values), what=f"arguments of {name}"),
+        "payload_json": payload.arguments_text(values, of=name),
     }
     using.into(run_by_name)
     return run_by_name, using, values

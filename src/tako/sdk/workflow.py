@@ -11,7 +11,7 @@ from tako.errors import DefinitionError
 from tako.protocol.ids import uuid7
 from tako.sdk import declaration, runtime
 from tako.sdk.enqueueing import NOTHING, Using
-from tako.sdk.payload import checked, dumps
+from tako.sdk.payload import arguments_text
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -262,7 +262,7 @@ def new_run(
     run: dict[str, Any] = {
         "id": uuid7(),
         "workflow": workflow.name,
-        "payload_json": checked(dumps(values), what=f"arguments of {workflow.name}"),
+        "payload_json": arguments_text(values, of=workflow.name),
         "signature": workflow.digest,
     }
     for field, template in workflow.options.templates:

@@ -29,10 +29,12 @@ class Unhealthy:
 
     def process_exception(self, request: HttpRequest, exception: Exception) -> HttpResponse | None:
         """Answer what a view raised, if it is ours. The view's own transaction has rolled back by now."""
-        if not isinstance(exception, EnqueueError):
+        if not isinstance(exception, EnqueueError) or not refusal.is_answered(exception):
             return None
         refusal.tell(exception)
-        headers = {"Retry-After": str(refusal.retry_after(exception))}
         return HttpResponse(
-            refusal.text(exception), status=refusal.STATUS, headers=headers, content_type=refusal.CONTENT_TYPE
+            refusal.text(exception),
+            status=refusal.STATUS,
+            headers=refusal.headers(exception),
+            content_type=refusal.CONTENT_TYPE,
         )
