@@ -139,3 +139,14 @@ def test_when_the_system_gives_no_notice_files_are_looked_at_and_it_is_said(
 
     assert asyncio.run(story()) == {tmp_path / "app.py"}
     assert said == ["saved files are looked for every 500 ms: OS file watch limit reached."]
+
+
+def test_folders_that_do_not_matter_are_not_even_watched(tmp_path: Path) -> None:
+    root = tmp_path.resolve()
+    for folder in (".tako/logs", ".venv/lib", "app/deep", "app/__pycache__", "node_modules/x"):
+        (root / folder).mkdir(parents=True)
+    (root / "app/deep/circle").symlink_to(root)
+
+    assert sorted(watch.folders_of(root)) == [
+        root, root / "app", root / "app/deep",
+    ]  # fmt: skip

@@ -2,12 +2,16 @@
 
 An editor saves a file in several steps, and a branch is switched by hundreds of files: a set of paths is told when
 nothing more has changed for 200 ms.
+
+Each folder is watched for itself, and those that do not matter are not: the store lies in one of them, and being told
+of each of its writes cost more than the writes.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+import os
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from pathlib import Path
 
 from watchfiles import Change, awatch
@@ -76,18 +80,77 @@ async def _changes(
 async def _bursts(
     root: Path, *, stop: asyncio.Event | None, force_polling: bool | None
 ) -> AsyncIterator[frozenset[Path]]:
+    known = folders_of(root)
+    fresh: list[Path] = []
+    while True:
+        bursts = _watch(root, known, stop=stop, force_polling=force_polling)
+        following = asyncio.ensure_future(anext(bursts, None))
+        try:
+            await asyncio.sleep(0)
+            # It watches now. What was saved into a new folder before that is told here.
+            if saved := frozenset(path for folder in fresh for path in _files_of(folder) if is_wanted(path, root)):
+                yield saved
+            while (burst := await following) is not None:
+                yield burst
+                if any(path.is_dir() for path in burst):
+                    break
+                following = asyncio.ensure_future(anext(bursts, None))
+            else:
+                return
+        finally:
+            following.cancel()
+            await asyncio.gather(following, return_exceptions=True)
+            await bursts.aclose()
+        found = folders_of(root)
+        fresh, known = [folder for folder in found if folder not in known], found
+
+
+def _files_of(folder: Path) -> list[Path]:
+    try:
+        return [Path(entry.path) for entry in os.scandir(folder) if not entry.is_dir()]
+    except OSError:
+        return []
+
+
+def folders_of(root: Path) -> list[Path]:
+    """The folders that can hold something that matters, the root first."""
+    found, seen = [root], {_identity(root)}
+    for folder in found:
+        try:
+            inside = [entry for entry in os.scandir(folder) if entry.is_dir()]
+        except OSError:
+            continue  # it is gone again, or not ours to read
+        for entry in inside:
+            path = Path(entry.path)
+            if is_wanted(path, root) and (identity := _identity(path)) not in seen:
+                seen.add(identity)  # links may lead in a circle
+                found.append(path)
+    return found
+
+
+def _identity(path: Path) -> tuple[int, int]:
+    try:
+        stat = path.stat()
+    except OSError:
+        return 0, 0
+    return stat.st_dev, stat.st_ino
+
+
+async def _watch(
+    root: Path, folders: list[Path], *, stop: asyncio.Event | None, force_polling: bool | None
+) -> AsyncGenerator[frozenset[Path], None]:
     def wanted(_change: Change, path: str) -> bool:
         return is_wanted(Path(path), root)
 
     watching = awatch(
-        root,
+        *folders,
         watch_filter=wanted,
         step=BURST_MS,
         debounce=LONGEST_BURST_MS,
         stop_event=stop,
         force_polling=force_polling,
         poll_delay_ms=POLL_MS,
-        recursive=True,
+        recursive=False,
         ignore_permission_denied=True,
     )
     async for burst in watching:
