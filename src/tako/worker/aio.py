@@ -14,7 +14,7 @@ from queue import SimpleQueue
 from threading import Thread
 
 from tako.sdk.startup import around_handlers
-from tako.worker import execute
+from tako.worker import execute, speech
 from tako.worker.async_steps import AsyncAttempt
 from tako.worker.watchdog import Watchdog
 
@@ -122,6 +122,7 @@ async def run(attempt: AsyncAttempt) -> None:
     result: object = None
     failure: BaseException | None = None
     handler = attempt.workflow.fn
+    speaking = speech.begins(attempt)
     try:
         if around_handlers:
             result = await _inside(around_handlers, handler(attempt.context(), **arguments))
@@ -129,6 +130,8 @@ async def run(attempt: AsyncAttempt) -> None:
             result = await handler(attempt.context(), **arguments)
     except BaseException as error:  # CancelledError and Ended are judged by `report` like all else
         failure = error
+    finally:
+        speech.ends(attempt, speaking)
     forgotten = attempt.close_unawaited()
     if failure is None and forgotten is not None:
         failure = forgotten

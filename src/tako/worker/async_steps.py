@@ -15,6 +15,7 @@ from tako.sdk.startup import around_steps
 from tako.worker import tracebacks, values
 from tako.worker.attempt import FINISHED, NEVER, PARKED, Attempt, Running
 from tako.worker.connection import FINAL, KEPT, TooLarge, data_of
+from tako.worker.speech import who
 from tako.worker.tries import Failure, gathered, next_try_ms
 
 TYPE_CHECKING = False
@@ -207,6 +208,7 @@ class AsyncAttempt(Attempt):
             self.check()
             running = self.started(name, options.timeout_ms(self))
             inside = _in_step.set(self)
+            speaking = who.set((self, name))
             try:
                 if is_async:
                     return await self._timed(running, fn(*args))
@@ -220,6 +222,7 @@ class AsyncAttempt(Attempt):
                 running.is_done = running.is_done or is_async
                 del self.running[name]
                 _in_step.reset(inside)
+                who.reset(speaking)
             await self.pause(delay_ms / 1000)
 
     async def _timed(self, running: Running, awaitable: Any) -> Any:

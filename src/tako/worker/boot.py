@@ -16,6 +16,7 @@ from resource import RLIMIT_CORE, setrlimit
 
 from tako import errors
 from tako.protocol import env, envelope
+from tako.worker import speech
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -78,6 +79,7 @@ def prepare() -> Boot:
     _enter_root()
     _name_process(boot.group)
     _read_envelope(boot)
+    speech.listen()
     _set_up_django()
     _import_files(boot.files)
     _declare(boot)

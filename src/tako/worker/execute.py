@@ -11,7 +11,7 @@ from tako import errors
 from tako.sdk.context import Stop
 from tako.sdk.startup import around_handlers
 from tako.worker import attempt as attempts
-from tako.worker import tracebacks, values
+from tako.worker import speech, tracebacks, values
 from tako.worker.attempt import Ended
 from tako.worker.connection import FINAL, TooLarge
 
@@ -47,6 +47,7 @@ def run(attempt: SyncAttempt) -> None:
     result: object = None
     failure: BaseException | None = None
     handler = attempt.workflow.fn
+    speaking = speech.begins(attempt)
     try:
         if around_handlers:
             result = values.inside(around_handlers, lambda: handler(attempt.context(), **arguments))
@@ -56,6 +57,7 @@ def run(attempt: SyncAttempt) -> None:
         failure = error
     finally:
         attempt.is_done = True
+        speech.ends(attempt, speaking)
     report(attempt, result, failure)
 
 

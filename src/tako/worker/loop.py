@@ -18,7 +18,7 @@ from threading import Thread
 
 from tako import errors
 from tako.worker import attempt as attempts
-from tako.worker import boot, execute, logline, tracebacks
+from tako.worker import boot, execute, logline, speech, tracebacks
 from tako.worker.attempt import NEVER, Attempt
 from tako.worker.claims import Claims
 from tako.worker.connection import FINAL, LOST, Connection
@@ -104,6 +104,7 @@ class Worker:
     def serve(self) -> int:
         """Say HELLO, work, and return the exit code."""
         boot.run_start_hooks(lambda hook: self._open_loop().finish(hook))
+        speech.bridge()
         if self._boot.has_async:
             self._open_loop()
         told = self.connection.open()

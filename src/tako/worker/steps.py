@@ -14,6 +14,7 @@ from tako.sdk.startup import around_steps
 from tako.worker import values
 from tako.worker.attempt import Attempt, Ended
 from tako.worker.connection import FINAL, KEPT, TooLarge
+from tako.worker.speech import who
 from tako.worker.tries import Failure, gathered, next_try_ms
 
 TYPE_CHECKING = False
@@ -196,6 +197,7 @@ class SyncAttempt(Attempt):
         tries = 0
         while True:
             self.started(name, options.timeout_ms(self)).enter_thread()
+            speaking = who.set((self, name))
             try:
                 value = fn(*args) if not around_steps else values.inside(around_steps, lambda: fn(*args))
             except Exception as error:
@@ -208,6 +210,7 @@ class SyncAttempt(Attempt):
                     raise values.needs_async(name, value)
                 return value
             finally:
+                who.reset(speaking)
                 del self.running[name]
             self.pause(delay_ms / 1000)
 
