@@ -76,6 +76,14 @@ def spends(ctx: Context) -> None:
         ctx.wait_for(answer, timeout="1h")
 
 
+@workflow(timeout="300ms", retries=0)
+def never_ends(ctx: Context) -> None:
+    import tako.worker.overdue
+
+    tako.worker.overdue.STUCK_AFTER_S = 0.2
+    hold("the end of time")
+
+
 @workflow(retries=0, on_dead="mourn")
 def dies(ctx: Context, how: str) -> None:
     if how == "error":
@@ -140,6 +148,22 @@ def test_the_time_of_an_attempt_goes_on_after_each_wait(host: Shop) -> None:
 
     assert "the attempt did not end within 2s" in host.ended(run_id, status="dead")["reason"]
     assert 1 <= len([name for name in steps(host, run_id) if name.startswith("work")]) <= 4
+
+
+def test_a_worker_whose_thread_will_not_end_is_replaced_before_it_is_gone_and_its_other_runs_finish(host: Shop) -> None:
+    neighbour = host.enqueue("slow")
+    host.noted(f"at go {neighbour}")
+    run_id = host.enqueue("never_ends")
+    assert "the attempt did not end within 0.3s" in host.ended(run_id, status="dead")["reason"]
+    host.until(lambda: [w for w in host.workers() if w["state"] == "draining"], what="the worker drains")
+
+    host.ended(host.enqueue("add", {"a": 1}))
+
+    assert host.show(neighbour)["status"] == "running"
+    (host.folder / f"go {neighbour}").touch()
+    assert host.ended(neighbour)["attempt"] == 1
+    assert [attempt["outcome"] for attempt in host.show(neighbour, "attempts")["attempts"]] == ["succeeded"]
+    assert host.problems("unhealthy_group") == []
 
 
 # --- cancel ---------------------------------------------------------------------------------------------------------

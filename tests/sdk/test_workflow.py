@@ -389,6 +389,15 @@ def test_an_option_of_using_that_cannot_be_is_named(options: Any, error: str) ->
         declare(plain).using(**options)
 
 
+def test_many_are_refused_by_item_and_argument(engine: FakeEngine) -> None:
+    charge = declare(plain)
+
+    with pytest.raises(PayloadError, match=r"^items\[2\]: order_id: expected int, found str") as refused:
+        charge.enqueue_many([{"order_id": 1}, {"order_id": 2}, {"order_id": "x"}])
+    assert refused.value.detail["item"] == 2
+    assert not sent(engine)
+
+
 def test_enqueue_many_is_one_request(engine: FakeEngine) -> None:
     runs = declare(plain, key="order:{order_id}").enqueue_many([{"order_id": n} for n in range(3)])
 

@@ -992,6 +992,22 @@ def test_row_21b_a_deaf_worker_is_drained_and_replaced_and_its_runs_may_finish(g
     assert group.health is Health.HEALTHY
 
 
+def test_row_21c_a_worker_that_recycles_itself_is_replaced_before_it_is_gone(group: Group) -> None:
+    slot = group.active(runs=2)
+    group.queue(3)
+
+    group.do(events.Leaving(slot.id))
+
+    assert group.rows[-1] == "21c"
+    assert group.of(Kill) == []  # it drains already; SIGTERM would say: hand back now
+    assert group.get(slot).kill_by == group.now.mono + 32
+    assert len(group.of(Spawn)) == 1
+    group.exit(slot, exits(code=75))
+    assert group.of(Reclaim) == [Reclaim(slot.id, counted=False, death=None)]
+    assert [line.level for line in group.log] == ["warning"]
+    assert (group.health, group.state.warm_exits) == (Health.HEALTHY, ())
+
+
 def test_row_21b_a_deaf_worker_with_nothing_in_flight_has_five_seconds(group: Group) -> None:
     slot = group.active()
     group.hold_runs(slot, 0)

@@ -129,6 +129,7 @@ def happenings(slot: Slot) -> Iterator[events.Event]:
     yield events.IdleAsked(slot.id, idle_s=0)
     yield events.LeaseExpired(slot.id)
     yield events.Deaf(slot.id, quiet_s=30)
+    yield events.Leaving(slot.id)
     yield events.ConnectionLost(slot.id)
     yield events.Reconnected(slot.id)
 

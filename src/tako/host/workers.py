@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 COMMANDS = frozenset(
     {
         "hello", "claim_runs", "load_steps", "save_step", "start_child", "load_outcomes", "park", "finish",
-        "heartbeat", "release_runs", "cancelled", "idle", "log",
+        "heartbeat", "release_runs", "cancelled", "idle", "leaving", "log",
     }
 )  # fmt: skip
 
@@ -53,6 +53,7 @@ def commands(host: AppHost) -> dict[str, Handler]:
         "release_runs": own.release_runs,
         "cancelled": own.cancelled,
         "idle": own.idle,
+        "leaving": own.leaving,
         "log": own.log,
     }
 
@@ -192,6 +193,13 @@ class WorkerCommands:
     async def idle(self, connection: Connection, message: Message) -> Any:
         """May the worker exit?"""
         return {"exit": await self._host.groups.asks_idle(own_id(connection, message))}
+
+    def leaving(self, connection: Connection, message: Message) -> Any:
+        """The worker takes nothing new and ends itself; another takes its place meanwhile."""
+        worker_id = own_id(connection, message)
+        if pool := self._host.groups.pool_of_worker(worker_id):
+            pool.leaving(worker_id)
+        return {}
 
     def log(self, connection: Connection, message: Message) -> Any:
         """A line of the worker runtime itself."""

@@ -7,7 +7,7 @@ A workflow is imported by apps that only enqueue and by workers that only run, s
 # ruff: noqa: D103, F811  (overloads: `overload` is not that of typing at run time)
 from __future__ import annotations
 
-from tako.errors import DefinitionError
+from tako.errors import DefinitionError, PayloadError
 from tako.protocol.ids import uuid7
 from tako.sdk import declaration, runtime
 from tako.sdk.enqueueing import NOTHING, Using
@@ -279,8 +279,22 @@ def _enqueue(workflow: Workflow[P, R], using: Using, args: tuple[Any, ...], kwar
     return _handle(workflow, stored, values)
 
 
+def _new_runs(
+    workflow: Workflow[Any, Any], using: Using, items: Iterable[Mapping[str, Any]]
+) -> list[tuple[dict[str, Any], NewRun]]:
+    """`new_run` for each. Raises PayloadError that names the item too."""
+    made: list[tuple[dict[str, Any], NewRun]] = []
+    for item in items:
+        try:
+            made.append(new_run(workflow, using, (), dict(item)))
+        except PayloadError as error:
+            words = f"items[{len(made)}]: {error.message}"
+            raise PayloadError(words, cure=error.cure, detail={**error.detail, "item": len(made)}) from None
+    return made
+
+
 def _enqueue_many(workflow: Workflow[P, R], using: Using, items: Iterable[Mapping[str, Any]]) -> list[Run[R]]:
-    made = [new_run(workflow, using, (), dict(item)) for item in items]
+    made = _new_runs(workflow, using, items)
     if not made:
         return []
     runs = [run for _, run in made]
@@ -289,7 +303,7 @@ def _enqueue_many(workflow: Workflow[P, R], using: Using, items: Iterable[Mappin
 
 
 async def _aenqueue_many(workflow: Workflow[P, R], using: Using, items: Iterable[Mapping[str, Any]]) -> list[Run[R]]:
-    made = [new_run(workflow, using, (), dict(item)) for item in items]
+    made = _new_runs(workflow, using, items)
     if not made:
         return []
     runs = [run for _, run in made]

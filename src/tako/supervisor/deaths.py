@@ -2,6 +2,7 @@
 
 *Cold*: it had not claimed yet, so starting it again would fail again: rows 7, 7b, 7c. *Warm*: it had, so it is
 replaced: rows 8, 9, 10. *Asked for*, by us or by itself with permission: row 20. *Deaf*, and ended by us: row 21b.
+*Leaving*, by itself: row 21c.
 """
 
 from __future__ import annotations
@@ -66,7 +67,8 @@ def row_20(turn: Turn, event: events.Exited) -> None:
     slot = _gone(turn, event, counted=False)
     if slot.is_live and event.exit.code == exits.RECYCLED_STATUS:
         turn.log("warning", "worker recycled itself: code of a run that was over would not end", worker_id=slot.id)
-    if slot.why is not Why.SHUTDOWN and slot.phase is Phase.DRAINING and event.exit.code not in (0, None):
+    expected = (0, exits.RECYCLED_STATUS, None) if slot.why is Why.RECYCLED else (0, None)
+    if slot.why is not Why.SHUTDOWN and slot.phase is Phase.DRAINING and event.exit.code not in expected:
         turn.log("warning", f"{event.exit.words()} while draining", worker_id=slot.id)
     if turn.state.health in (Health.UNPROVEN, Health.HEALTHY):
         turn.spawn_missing()
@@ -88,6 +90,14 @@ def row_21b(turn: Turn, event: events.Deaf) -> None:
         turn.fail(failure, worker_id=slot.id)
         return
     turn.log("error", f"{words}; it is replaced", worker_id=slot.id)
+    _respawn(turn)
+
+
+def row_21c(turn: Turn, event: events.Leaving) -> None:
+    """READY, ACTIVE; it recycles itself: it drains, and another is started at once, not when it is gone."""
+    slot = slot_of(turn, event)
+    turn.drain(slot, Why.RECYCLED, within_s=turn.config.drain_timeout_s, signal=False)
+    turn.log("warning", "worker recycles itself: code of a run that was over would not end", worker_id=slot.id)
     _respawn(turn)
 
 

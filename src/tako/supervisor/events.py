@@ -97,6 +97,11 @@ class Deaf(OfWorker):
 
 
 @dataclass(frozen=True, slots=True)
+class Leaving(OfWorker):
+    """It takes nothing new and ends itself: a thread of it would not end."""
+
+
+@dataclass(frozen=True, slots=True)
 class ConnectionLost(OfWorker):
     """Its connection is gone, and the process is alive."""
 

@@ -183,6 +183,9 @@ TABLE: dict[type[events.Event], tuple[Row, ...]] = {
     events.Deaf: (
         Row("21b", ANY, deaths.row_21b, _in_phase(Phase.READY, Phase.ACTIVE)),
     ),
+    events.Leaving: (
+        Row("21c", ANY, deaths.row_21c, _in_phase(Phase.READY, Phase.ACTIVE)),
+    ),
     events.ReconnectTimer: (
         Row("21", ANY, rows.row_21, _in_phase(Phase.READY, Phase.ACTIVE, Phase.DRAINING)),
     ),

@@ -50,6 +50,7 @@ class Why(Enum):
     BOOT_HANG = "boot hang"
     UNRESPONSIVE = "unresponsive"  # its lease or its time to reconnect ran out
     DEAF = "deaf"  # it asked for no run although there were some
+    RECYCLED = "recycled"  # it ends itself: a thread of it would not end
 
 
 LIVE = frozenset({Phase.BOOTING, Phase.READY, Phase.ACTIVE})

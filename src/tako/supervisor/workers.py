@@ -224,6 +224,10 @@ class WorkerPool:
         """The worker has room and has asked for no run for so long, while some waited."""
         self._feed(events.Deaf(worker_id, quiet_s))
 
+    def leaving(self, worker_id: str) -> None:
+        """The worker ends itself: a thread of it would not end."""
+        self._feed(events.Leaving(worker_id))
+
     def new_code(self, config: GroupConfig, *, proven: bool = False) -> None:
         """The group's files, environment or settings have changed (row 18); `proven`: a gate has booted them."""
         self._config = config

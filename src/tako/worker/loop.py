@@ -151,6 +151,8 @@ class Worker:
         self._exit_code = RECYCLED_EXIT
         self.log("error", f"recycling the worker: {why}. Runs beside it finish, or are handed back uncounted")
         if self._drain_until == NEVER:
+            self.connection.ask({"command": "leaving", "worker_id": self.worker_id}, lambda reply: None)
+            self.connection.flush()
             self._close()
 
     def _close(self) -> None:
