@@ -7,7 +7,7 @@ import socket
 import urllib.error
 import urllib.parse
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -63,6 +63,11 @@ def speak():
     other.start()
     other.join()
     print("the key is", secrets.get("PAY_KEY", "none"))
+
+@workflow(retries=0, key="leak:{value}")
+def leak(ctx: Context, value: str) -> str:
+    ctx.step("keep", work, value)
+    raise Fatal(f"it was {value}")
 """
 
 
@@ -144,13 +149,18 @@ def ask(url: str, *, form: Mapping[str, str] | None = None, method: str | None =
             return Answer(error.code, error.read().decode(), dict(error.headers))
 
 
-def events(url: str) -> Any:
-    """A stream of server-sent events, as it is read: pairs of event and data."""
-    with urllib.request.urlopen(url, timeout=30) as answer:
-        event = ""
-        for raw in answer:
-            line = raw.decode().rstrip("\n")
-            if line.startswith("event: "):
-                event = line[7:]
-            elif line.startswith("data: "):
-                yield event, line[6:]
+def events(url: str) -> Iterator[tuple[str, str]]:
+    """A stream of server-sent events, connected when this returns: pairs of event and data."""
+    answer = urllib.request.urlopen(url, timeout=30)
+
+    def read() -> Iterator[tuple[str, str]]:
+        with answer:
+            event = ""
+            for raw in answer:
+                line = raw.decode().rstrip("\n")
+                if line.startswith("event: "):
+                    event = line[7:]
+                elif line.startswith("data: "):
+                    yield event, line[6:]
+
+    return read()

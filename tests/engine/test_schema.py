@@ -51,10 +51,11 @@ def test_a_migration_keeps_every_run_and_leaves_a_copy_of_the_file_before(path: 
     assert opened.counts["w", "ready"] == 100
     assert opened.connection.execute("SELECT count(*) FROM runs WHERE note IS NULL").fetchone()[0] == 100
     opened.close()
-    copy = path.with_name("runs.db.schema-1")
+    before = schema.CURRENT - 1
+    copy = path.with_name(f"runs.db.schema-{before}")
     assert copy.stat().st_mode & 0o777 == 0o600
     with sqlite3.connect(copy) as connection:
-        assert connection.execute("PRAGMA user_version").fetchone()[0] == 1
+        assert connection.execute("PRAGMA user_version").fetchone()[0] == before
         assert connection.execute("SELECT count(*) FROM runs").fetchone()[0] == 100
     connection.close()
 
@@ -63,8 +64,9 @@ def test_a_migration_that_fails_leaves_the_file_as_it_was(path: Path, monkeypatc
     known = sql.migrations()
     script = "ALTER TABLE runs ADD COLUMN note TEXT;\nCREATE TABLE runs (x);\n"
     with monkeypatch.context() as patched:
-        patched.setattr(sql, "migrations", lambda: [*known, (2, "broken", script)])
-        patched.setattr(schema, "CURRENT", 2)
+        number = schema.CURRENT + 1
+        patched.setattr(sql, "migrations", lambda: [*known, (number, "broken", script)])
+        patched.setattr(schema, "CURRENT", number)
         with pytest.raises(sqlite3.OperationalError, match="already exists"):
             Store.open(path)
 

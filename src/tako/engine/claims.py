@@ -100,15 +100,18 @@ def _take(
         "claim_run",
         [{"seq": row["seq"], "worker_id": worker_id, "release": release, "now_ms": now_ms} for row in taken],
     )
-    payloads = dict(map(tuple, store.all("payloads", seqs=json.dumps([row["seq"] for row in taken]))))
+    payloads = {
+        seq: (payload, trace)
+        for seq, payload, trace in store.all("payloads", seqs=json.dumps([row["seq"] for row in taken]))
+    }
     for row in taken:
         store.move(row["workflow"], lane, "running")
         limits.claimed(store, row, now_ms=now_ms)
         store.emit(Changed(row["id"], row["workflow"], "running", now_ms - row["run_at_ms"]))
-    return [_claimed(store, row, payload=payloads[row["seq"]], solo=lane == "solo") for row in taken]
+    return [_claimed(store, row, *payloads[row["seq"]], solo=lane == "solo") for row in taken]
 
 
-def _claimed(store: Store, row: sqlite3.Row, *, payload: str, solo: bool) -> ClaimedRun:
+def _claimed(store: Store, row: sqlite3.Row, payload: str, trace: str | None, *, solo: bool) -> ClaimedRun:
     page: dict[str, str] = {}
     after: str | None = None
     if row["epoch"] > 0:  # a run that was never claimed has no steps
@@ -129,6 +132,8 @@ def _claimed(store: Store, row: sqlite3.Row, *, payload: str, solo: bool) -> Cla
         "steps_next": after,
         "solo": solo,
     }
+    if trace is not None:
+        found["trace"] = trace
     if row["spent_ms"]:
         found["spent_ms"] = row["spent_ms"]
     return found

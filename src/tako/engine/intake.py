@@ -68,7 +68,7 @@ def insert(store: Store, wanted: Sequence[NewRun], *, now_ms: int, scheduled: Sc
         payloads = list(itertools.compress(payloads, is_fresh))
         wanted = list(itertools.compress(wanted, is_fresh))
     store.many("insert_payload", payloads)
-    store.bytes_written += sum(len(payload) for _, payload in payloads)
+    store.bytes_written += sum(len(payload) for _, payload, _ in payloads)
     _tell(store, wanted, lanes, now_ms=now_ms)
     return {run["id"] for run in wanted}
 
@@ -177,7 +177,7 @@ def _parent(store: Store, run_id: str) -> int:
 
 def _rows(
     store: Store, wanted: Sequence[NewRun], parents: dict[str, int], *, now_ms: int, scheduled: Scheduled | None
-) -> tuple[list[str], list[tuple[Any, ...]], list[tuple[int, str]]]:
+) -> tuple[list[str], list[tuple[Any, ...]], list[tuple[int, str, str | None]]]:
     """The lane, the row and the payload of each run, as `insert_run` and `insert_payload` take them."""
     lanes, rows, payloads = [], [], []
     for_ms, tz = scheduled or (None, None)
@@ -195,7 +195,7 @@ def _rows(
                 get("concurrency_key"), get("rate_key"),
             )
         )  # fmt: skip
-        payloads.append((seq, run["payload_json"]))
+        payloads.append((seq, run["payload_json"], get("trace")))
     return lanes, rows, payloads
 
 

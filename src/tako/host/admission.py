@@ -222,6 +222,7 @@ _KINDS: dict[str, type] = {
     "concurrency_key": str,
     "rate_key": str,
     "parent_id": str,
+    "trace": str,
     "on_duplicate": str,
     "priority": int,
     "retries": int,

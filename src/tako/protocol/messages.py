@@ -66,6 +66,7 @@ class NewRun(TypedDict):
     if_unhealthy: NotRequired[Literal["raise", "hold"]]
     confirm: NotRequired[bool]
     parent_id: NotRequired[str]  # the run that starts it as its child
+    trace: NotRequired[str]  # the traceparent (W3C) of the span that asks for it
 
 
 class EnqueueRuns(Request):
@@ -227,6 +228,7 @@ class ClaimedRun(TypedDict):
     steps: dict[str, str]
     steps_next: str | None
     solo: bool
+    trace: NotRequired[str]  # what its enqueue carried
     spent_ms: NotRequired[int]  # for how long this attempt was executed before it was parked or handed back
 
 

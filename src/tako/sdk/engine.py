@@ -1,5 +1,7 @@
 """The engine as the SDK calls it: enqueue, and any other command; each blocking and awaited."""
 
+import sys
+
 from tako.rpc.request import GRACE_S
 
 TYPE_CHECKING = False
@@ -42,6 +44,14 @@ class RemoteEngine:
 
     def enqueue(self, runs: "Sequence[NewRun]", *, deadline_s: float, immediate: bool = False) -> "list[Enqueued]":
         """Store runs in one transaction."""
+        if "opentelemetry.trace" in sys.modules:
+            from tako.sdk import spans
+
+            with spans.enqueueing(runs):
+                return self._enqueue(runs, deadline_s)
+        return self._enqueue(runs, deadline_s)
+
+    def _enqueue(self, runs: "Sequence[NewRun]", deadline_s: float) -> "list[Enqueued]":
         data = (self._client or self._open()).call("enqueue_runs", {"runs": runs}, deadline_s=told(deadline_s))
         return mark_new(data["runs"], runs)
 
@@ -53,6 +63,14 @@ class RemoteEngine:
         self, runs: "Sequence[NewRun]", *, deadline_s: float, immediate: bool = False
     ) -> "list[Enqueued]":
         """As `enqueue`, awaited."""
+        if "opentelemetry.trace" in sys.modules:
+            from tako.sdk import spans
+
+            with spans.enqueueing(runs):
+                return await self._aenqueue(runs, deadline_s)
+        return await self._aenqueue(runs, deadline_s)
+
+    async def _aenqueue(self, runs: "Sequence[NewRun]", deadline_s: float) -> "list[Enqueued]":
         data = await (self._aio or self._aopen()).call("enqueue_runs", {"runs": runs}, deadline_s=told(deadline_s))
         return mark_new(data["runs"], runs)
 

@@ -123,6 +123,7 @@ async def run(attempt: AsyncAttempt) -> None:
     failure: BaseException | None = None
     handler = attempt.workflow.fn
     speaking = speech.begins(attempt)
+    span = attempt.span()
     try:
         if around_handlers:
             result = await _inside(around_handlers, handler(attempt.context(), **arguments))
@@ -131,6 +132,8 @@ async def run(attempt: AsyncAttempt) -> None:
     except BaseException as error:  # CancelledError and Ended are judged by `report` like all else
         failure = error
     finally:
+        if span is not None:
+            attempt.end_span(span, failure)
         speech.ends(attempt, speaking)
     forgotten = attempt.close_unawaited()
     if failure is None and forgotten is not None:

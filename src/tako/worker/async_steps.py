@@ -209,16 +209,21 @@ class AsyncAttempt(Attempt):
             running = self.started(name, options.timeout_ms(self))
             inside = _in_step.set(self)
             speaking = who.set((self, name))
+            span = self.span(name)
             try:
                 if is_async:
                     return await self._timed(running, fn(*args))
                 return await self._in_thread(running, fn, args)
             except Exception as error:
+                if span is not None:
+                    span.failed(error)
                 tries += 1
                 delay_ms = next_try_ms(self, name, error, options.retry, tries)
                 if delay_ms is None:
                     raise
             finally:
+                if span is not None:
+                    span.end()
                 running.is_done = running.is_done or is_async
                 del self.running[name]
                 _in_step.reset(inside)

@@ -7,6 +7,7 @@ them, both by one atomic operation: `end` says why no further step may start, an
 
 from __future__ import annotations
 
+import sys
 import time
 from _thread import allocate_lock, get_ident
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from typing import Any, Protocol
 
     from tako.protocol.messages import ClaimedRun
+    from tako.sdk.spans import Opened
     from tako.sdk.workflow import Workflow
     from tako.worker.children import Child
 
@@ -353,6 +355,10 @@ class Attempt:
 
     def start_message(self, child: Child) -> Message:
         """Enqueue a child under a name; said again, it is the same child."""
+        if "opentelemetry.trace" in sys.modules:
+            from tako.sdk import spans
+
+            spans.carry([child.new])
         return {**self.message("start_child"), "step_name": child.name, "run": child.new}
 
     def outcomes_message(self, ids: list[str]) -> Message:
@@ -378,6 +384,20 @@ class Attempt:
     def log(self) -> RunLog:
         """What `ctx.log` is."""
         return RunLog(self)
+
+    def span(self, step: str = "") -> Opened | None:
+        """A span for the attempt, or for a call of one of its steps, if the app has loaded OpenTelemetry."""
+        if "opentelemetry.trace" not in sys.modules:
+            return None
+        from tako.worker import tracing
+
+        return tracing.of_step(self, step) if step else tracing.of_run(self)
+
+    def end_span(self, opened: Opened, failure: BaseException | None) -> None:
+        """The attempt's span is over."""
+        from tako.worker import tracing
+
+        tracing.end_run(opened, self, failure)
 
     def say(self, level: str, message: str, **fields: object) -> None:
         """Log a line that carries the run."""

@@ -48,6 +48,7 @@ def run(attempt: SyncAttempt) -> None:
     failure: BaseException | None = None
     handler = attempt.workflow.fn
     speaking = speech.begins(attempt)
+    span = attempt.span()
     try:
         if around_handlers:
             result = values.inside(around_handlers, lambda: handler(attempt.context(), **arguments))
@@ -57,6 +58,8 @@ def run(attempt: SyncAttempt) -> None:
         failure = error
     finally:
         attempt.is_done = True
+        if span is not None:
+            attempt.end_span(span, failure)
         speech.ends(attempt, speaking)
     report(attempt, result, failure)
 

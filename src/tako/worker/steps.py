@@ -198,9 +198,12 @@ class SyncAttempt(Attempt):
         while True:
             self.started(name, options.timeout_ms(self)).enter_thread()
             speaking = who.set((self, name))
+            span = self.span(name)
             try:
                 value = fn(*args) if not around_steps else values.inside(around_steps, lambda: fn(*args))
             except Exception as error:
+                if span is not None:
+                    span.failed(error)
                 tries += 1
                 delay_ms = next_try_ms(self, name, error, options.retry, tries)
                 if delay_ms is None:
@@ -210,6 +213,8 @@ class SyncAttempt(Attempt):
                     raise values.needs_async(name, value)
                 return value
             finally:
+                if span is not None:
+                    span.end()
                 who.reset(speaking)
                 del self.running[name]
             self.pause(delay_ms / 1000)

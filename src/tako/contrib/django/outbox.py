@@ -25,7 +25,7 @@ from django.db.models import F
 
 from tako.contrib.django.models import OutboxRow
 from tako.errors import EnqueueError, NoEngine, StoreUnavailable, TakoError
-from tako.sdk import runtime
+from tako.sdk import runtime, spans
 from tako.sdk.engine import mark_new
 
 if TYPE_CHECKING:
@@ -90,6 +90,7 @@ class Outbox:
                 "confirm=True waits for a worker, and inside atomic() the run is sent only after the commit.",
                 cure="Leave out confirm=True, or say using(confirm=True, immediate=True).",
             )
+        spans.carry(runs)  # who sends them after the commit may be another process
         told = self._inner.call("check_runs", {"runs": list(runs)}, deadline_s=deadline_s)["runs"]
         text = json.dumps([_to_be_sent(run) for run in runs], ensure_ascii=False)
         row = _insert(alias, text)

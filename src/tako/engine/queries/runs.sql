@@ -8,7 +8,7 @@ ON CONFLICT (id) DO NOTHING;
 
 -- name: insert_payload
 -- In a table of its own: a run's row is rewritten at each change of state, its payload never. By position, as above.
-INSERT INTO payloads (run, payload) VALUES (?, ?);
+INSERT INTO payloads (run, payload, trace) VALUES (?, ?, ?);
 
 -- name: run_seqs
 -- Which of these ids are there, and as which row; :ids is a JSON list.
@@ -59,7 +59,7 @@ SELECT seq, id, workflow, priority, run_at_ms, key, epoch, attempt, attempt_open
 
 -- name: payloads
 -- Of the runs that were taken only; :seqs is a JSON list.
-SELECT run, payload FROM payloads WHERE run IN (SELECT value FROM json_each(:seqs));
+SELECT run, payload, trace FROM payloads WHERE run IN (SELECT value FROM json_each(:seqs));
 
 -- name: claim_run
 -- The epoch is the fencing token. An attempt that was parked, handed back or cut short by a crash goes on under its
