@@ -167,9 +167,9 @@ def test_a_sqlite_that_is_too_old_is_named(tmp_path: Path, monkeypatch: pytest.M
 
 
 def test_a_copy_that_a_crash_cut_short_does_not_pass_for_one(path: Path, next_migration: None) -> None:
-    path.with_name("runs.db.schema-1.partial").write_bytes(b"half")
+    path.with_name(f"runs.db.schema-{schema.CURRENT - 1}.partial").write_bytes(b"half")
 
     Store.open(path).close()
 
-    assert not path.with_name("runs.db.schema-1.partial").exists()
-    assert path.with_name("runs.db.schema-1").stat().st_size > 4096
+    assert not path.with_name(f"runs.db.schema-{schema.CURRENT - 1}.partial").exists()
+    assert path.with_name(f"runs.db.schema-{schema.CURRENT - 1}").stat().st_size > 4096
