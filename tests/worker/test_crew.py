@@ -9,7 +9,6 @@ from typing import Any, cast
 
 import pytest
 
-from tako.worker import crew as crew_module
 from tako.worker import execute
 from tako.worker.crew import Crew, Turn
 
@@ -140,8 +139,7 @@ def test_after_a_batch_that_was_slow_the_next_ones_do_not_line_up(story: Story) 
     story.until_in("freed", 5)
 
 
-def test_the_turn_is_tried_again_after_some_batches(story: Story, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(crew_module, "_LOOSE", 1)
+def test_the_turn_is_tried_again_after_some_batches(story: Story) -> None:
     gate = threading.Event()
     for _ in range(2):
         story.add(lambda: gate.wait(WAIT_S))

@@ -7,6 +7,7 @@ each announcement is a system call. What the loop has to send goes out once a tu
 from __future__ import annotations
 
 import asyncio
+from _thread import get_ident
 from collections import deque
 from contextlib import ExitStack
 from contextvars import copy_context
@@ -55,11 +56,16 @@ class Loop:
         """Run a coroutine in the loop, wait for it, and give back what it returns."""
         return asyncio.run_coroutine_threadsafe(work, self.loop).result()
 
-    def begin(self, claimed: ClaimedRun, workflow: Workflow[Any, Any], bench: Bench) -> AsyncAttempt:
-        """Run a claimed run; announced by `hand_over`."""
-        attempt = AsyncAttempt(claimed, workflow, bench, self)
-        self._given.append((self._begin, attempt, None))
-        return attempt
+    def attempt(self, claimed: ClaimedRun, workflow: Workflow[Any, Any], bench: Bench) -> AsyncAttempt:
+        """A claimed run, for `start`."""
+        return AsyncAttempt(claimed, workflow, bench, self)
+
+    def start(self, attempt: AsyncAttempt) -> None:
+        """Run it; announced by `hand_over`, unless this is the loop's thread."""
+        if get_ident() == self._thread.ident:
+            self._begin(attempt, None)
+        else:
+            self._given.append((self._begin, attempt, None))
 
     def reply(self, future: asyncio.Future[Message], message: Message) -> None:
         """A reply for a future of the loop; announced by `hand_over`."""

@@ -123,7 +123,7 @@ class Attempt:
     is_async = False
     short_sleep_ms = SHORT_SLEEP_MS
     __slots__ = (
-        "attempt", "bench", "claimed", "deadline", "ended", "epoch", "failed_steps", "is_done", "is_leaving",
+        "attempt", "began", "bench", "claimed", "deadline", "ended", "epoch", "failed_steps", "is_done", "is_leaving",
         "is_settled", "key", "left", "left_s", "run_id", "running", "saved", "scheduled_for_ms", "signals", "thread_id",
         "unawaited", "visited", "warnings", "workflow",
     )  # fmt: skip
@@ -149,6 +149,7 @@ class Attempt:
         self.is_leaving = False  # it asked to be parked: until the answer, nobody else's word counts
         self.is_done = False  # the handler has returned, whatever became of the run
         self.thread_id = 0
+        self.began = 0.0  # when it was given its place, monotonic
         self.deadline: float | None = None  # of the whole attempt, monotonic; None too while its clock stands still
         self.left_s: float | None = None  # until then, when its clock was stopped last
 

@@ -1,15 +1,21 @@
 """Places, and the claims that fill them.
 
-A place is taken by a claimed run and free again when its handler has returned; the engine's answer to `finish` is not
-waited for. A claim asks for all free places at once and waits in the engine until there is something: a claim is a
-push. Few claims are under way at a time, and places that get free meanwhile make up the next one: so batches grow
+A place is taken by a run that has begun and free again when its handler has returned; the engine's answer to `finish`
+is not waited for. A claim asks for all free places at once and waits in the engine until there is something: a claim is
+a push. Few claims are under way at a time, and places that get free meanwhile make up the next one: so batches grow
 with the load. The claim is made when things are sent, so all that has ended until then makes up one claim, which
 travels with the news of its end.
+
+While handlers return within a few milliseconds, as many runs again are claimed *ahead*: they begin as soon as others
+have ended, without a way to the engine in between. If places do not get free as quickly as that, runs ahead are given
+back at once, uncounted, for whoever has a place.
 """
 
 from __future__ import annotations
 
 from _thread import allocate_lock
+from collections import deque
+from time import monotonic
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -17,6 +23,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from tako.protocol.messages import ClaimedRun
+    from tako.worker.attempt import Attempt
     from tako.worker.connection import Connection
 
     Message = dict[str, Any]
@@ -26,10 +33,17 @@ MAX_CLAIMS = 2
 # A claim that found nothing for so long is asked anew: should the engine ever forget one, the worker is not deaf.
 WAIT_MS = 60_000
 _AGAIN_S = 0.5
+# Runs are claimed ahead while handlers take less than this on average, and given back when no place gets free for as
+# long.
+_QUICK_S = 0.005
+_WEIGHT = 0.1  # of the newest handler in that average
 
 
 class Claims:
-    """`begin` gets each claimed run; `on_empty` is called if the first claim finds none. Both by the reader."""
+    """`begin` gets each claimed run; `on_empty` is called if the first claim finds none. Both by the reader.
+
+    `start` gets a run that has a place, `give_back` those that were claimed ahead and find none.
+    """
 
     def __init__(
         self,
@@ -38,6 +52,8 @@ class Claims:
         places: int,
         connection: Connection,
         begin: Callable[[ClaimedRun], None],
+        start: Callable[[Attempt], None],
+        give_back: Callable[[list[Attempt]], None],
         on_empty: Callable[[], None],
         later: Callable[[float, Callable[[], None]], None],
         log: Callable[..., None],
@@ -45,11 +61,19 @@ class Claims:
         self._worker_id = worker_id
         self._connection = connection
         self._begin = begin
+        self._start = start
+        self._give_back = give_back
         self._on_empty = on_empty
         self._later = later
         self._log = log
         self._lock = allocate_lock()
-        self._free = places
+        self._places = places
+        self._free = places  # less what is claimed or asked for; below zero while there are runs ahead
+        self._running = 0
+        self._ahead: deque[Attempt] = deque()
+        self._ended = 0
+        self._took_s = 1.0  # a handler, on average
+        self._freed_at = 0.0
         self._under_way = 0
         self._is_paused = True
         self._failures = 0
@@ -70,13 +94,64 @@ class Claims:
         self._connection.flush()
 
     def pause(self) -> None:
-        """Ask no more. What is under way may still bring runs. Twice is harmless."""
-        self._is_paused = True
+        """Ask no more, and hold nothing that has not begun. What is under way may still bring runs. Twice is harmless.
 
-    def freed(self) -> None:
-        """A handler has returned: at the next `flush` its place is claimed for."""
+        After it, a run that is claimed is not for `place`.
+        """
+        self._is_paused = True
+        self._give_up_ahead()
+
+    def place(self, attempt: Attempt) -> None:
+        """A claimed run: it starts if a place is free, else when one gets free."""
+        with self._lock:
+            has_place = self._running < self._places
+            if has_place:
+                self._running += 1
+            else:
+                self._ahead.append(attempt)
+        if has_place:
+            attempt.began = monotonic()
+            self._start(attempt)
+
+    def freed(self, attempt: Attempt) -> None:
+        """A handler has returned: the next run ahead begins, and at the next `flush` its place is claimed for."""
+        now = monotonic()
         with self._lock:
             self._free += 1
+            self._running -= 1
+            self._took_s += _WEIGHT * (now - attempt.began - self._took_s)
+            self._freed_at = now
+            self._ended += 1
+            following = self._ahead.popleft() if self._ahead else None
+            if following is not None:
+                self._running += 1
+        if following is None:
+            return
+        if self._ended % self._places == 0:
+            self.flush()  # the engine works on these while we work on the next ones
+        following.began = now
+        self._start(following)
+
+    def refused(self) -> None:
+        """A claimed run is none that can begin here."""
+        with self._lock:
+            self._free += 1
+
+    def look(self) -> bool:
+        """Called a millisecond after the last answer or look. Whether to look again: there are runs ahead."""
+        if self._ahead and monotonic() - self._freed_at > _QUICK_S:
+            self._give_up_ahead()
+        return bool(self._ahead)
+
+    def _give_up_ahead(self) -> None:
+        with self._lock:
+            ahead = list(self._ahead)
+            self._ahead.clear()
+            self._free += len(ahead)
+            if ahead:
+                self._took_s = 1.0
+        if ahead:
+            self._give_back(ahead)
 
     def took(self) -> None:
         """A run came in another way than by a claim; it needs a place all the same."""
@@ -93,9 +168,12 @@ class Claims:
 
     def _take_all(self) -> int:
         with self._lock:
-            if self._free <= 0 or self._under_way >= MAX_CLAIMS:
+            places = self._free
+            if self._running and self._took_s < _QUICK_S and self._places > 1:
+                places += self._places
+            if places <= 0 or self._under_way >= MAX_CLAIMS:
                 return 0
-            places, self._free = self._free, 0
+            self._free -= places
             self._under_way += 1
             return places
 

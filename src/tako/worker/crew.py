@@ -30,9 +30,10 @@ if TYPE_CHECKING:
     from tako.worker.steps import SyncAttempt
 
 # So many must have had the turn between two looks, a millisecond apart, or they are too slow for it to go round.
-_QUICK = 4
-# So many batches are let loose after one that was too slow; then it is tried again, which costs a millisecond.
-_LOOSE = 16
+_QUICK = 2
+# After a batch that was too slow the next ones are let loose: one, and twice as many each time that it is tried again
+# in vain, which costs a millisecond. A machine that is busy with something else makes any batch slow now and then.
+_MOST_LOOSE = 64
 
 
 class Crew:
@@ -47,6 +48,7 @@ class Crew:
         self._is_lined_up = False
         self._passed = self._seen = 0  # how often the turn was passed on, now and at the last look
         self._loose = 0  # batches that are still to be let loose
+        self._next_loose = 1
         self._idle: list[_Member] = []
         self._members: dict[int, _Member] = {}  # by thread
 
@@ -89,7 +91,8 @@ class Crew:
             found = []
             if self._passed - self._seen < _QUICK:
                 self._is_lined_up, self._holder = False, None
-                self._loose = _LOOSE if self._line else 0
+                if self._line:
+                    self._loose, self._next_loose = self._next_loose, min(2 * self._next_loose, _MOST_LOOSE)
                 found = self._all()
             self._seen = self._passed
         for one in found:
@@ -108,9 +111,13 @@ class Crew:
         """This thread waits, or is free. What it is to do next, if it is free and its turn goes on; else the next in
         line goes on, or what was asked is sent."""
         with self._lock:
+            following = self._line[0] if self._line else None
+            if is_free and self._holder is None and following is not None and not isinstance(following, Turn):
+                self._line.popleft()  # the run ahead that has got this one's place
+                return following
             if self._holder is not member or not self._line:
                 if self._holder is member:
-                    self._holder, self._is_lined_up = None, False
+                    self._holder, self._is_lined_up, self._next_loose = None, False, 1
                 if is_free:
                     self._idle.append(member)
                 next_one = None

@@ -77,7 +77,7 @@ class Worker:
             on_stale=lambda ids: self._stale([{"id": id, "why": "not held here"} for id in ids]),
             on_lost=lambda: self._director.post(self._leave),
             after_batch=self._after_batch,
-            look=self._crew.look,
+            look=self._look_after_batch,
             waiter=self._crew.waiter,
             later=self._director.later,
             log=self.log,
@@ -87,6 +87,8 @@ class Worker:
             places=booted.concurrency,
             connection=self.connection,
             begin=self._begin,
+            start=self._start,
+            give_back=self._give_back,
             on_empty=lambda: self._director.post(self._ask_idle),
             later=self._director.later,
             log=self.log,
@@ -196,7 +198,7 @@ class Worker:
     def _begin(self, claimed: ClaimedRun) -> None:
         """A run was claimed. In the reader's thread."""
         if self._is_closing:
-            self._claims.freed()
+            self._claims.refused()
             self._release([{"id": claimed["id"], "epoch": claimed["epoch"]}])
             return
         workflow = self._boot.workflows.get(claimed["workflow"])
@@ -206,13 +208,28 @@ class Worker:
         self._heart.wake()
         attempt: Attempt
         if workflow.is_async:
-            attempt = self._open_loop().begin(claimed, workflow, self)
+            attempt = self._open_loop().attempt(claimed, workflow, self)
         else:
             attempt = SyncAttempt(claimed, workflow, self)
         self._held[attempt.run_id] = attempt
+        self._claims.place(attempt)
+
+    def _start(self, attempt: Attempt) -> None:
+        """A run has a place. In the reader's thread, or in that of the handler that had it before."""
         self._handlers.add(attempt)
         if isinstance(attempt, SyncAttempt):
             self._crew.add(attempt)
+        else:
+            self._open_loop().start(attempt)  # type: ignore[arg-type]
+
+    def _give_back(self, ahead: list[Attempt]) -> None:
+        """These were claimed ahead and find no place: somebody else may have one."""
+        given = [attempt for attempt in ahead if attempt.settle()]
+        for attempt in given:
+            attempt.end(attempts.DRAINED)
+            self._drop(attempt)
+        if given:
+            self._release([_epoch(attempt) for attempt in given])
 
     def _unknown(self, claimed: ClaimedRun) -> None:
         """The engine gave us a run of a workflow that our code does not declare: never retried into a loop."""
@@ -228,7 +245,7 @@ class Worker:
             "error": {"type": errors.UnknownWorkflow.__name__, "message": words, "traceback": ""},
         }
         self.connection.ask(fields, lambda reply: None, keep=FINAL)
-        self._claims.freed()
+        self._claims.refused()
 
     def finish(self, attempt: Attempt, outcome: Message) -> None:
         """Tell the engine how an attempt ended. Returns at once: the message is kept until it is acknowledged."""
@@ -264,7 +281,12 @@ class Worker:
 
     def _handler_returned(self, attempt: Attempt) -> None:
         self._handlers.discard(attempt)
-        self._claims.freed()
+        self._claims.freed(attempt)
+        # If a run ahead has begun in its place: one of the same kind goes on in this very thread.
+        if self._aio is not None:
+            self._aio.hand_over()
+        if attempt.is_async:
+            self._crew.go()
 
     # --- timeouts; in the director, but for `watch` ---
 
@@ -294,7 +316,11 @@ class Worker:
         if self._aio is not None:
             self._aio.hand_over()
         self._claims.flush()
-        return is_lined_up
+        return self._claims.look() or is_lined_up
+
+    def _look_after_batch(self) -> bool:
+        is_lined_up = self._crew.look()
+        return self._claims.look() or is_lined_up
 
     def _pushed(self, message: Message) -> None:
         if message.get("push") != "cancel":
