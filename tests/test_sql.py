@@ -96,7 +96,16 @@ HOT = {
 # Tables that have a handful of rows, lists from json_each, and results of inner queries may be walked.
 SMALL = re.compile(r"SCAN (counts|workers|group_health|registries|schedules|meta|pauses|json_each|family|levels|\(sub)")
 # Bound so often that finding names would show.
-POSITIONAL = {"insert_run", "insert_payload", "insert_step", "insert_result", "insert_success", "succeed_held"}
+POSITIONAL = {
+    "insert_run",
+    "insert_payload",
+    "insert_step",
+    "insert_result",
+    "insert_success",
+    "succeed_held",
+    "claim_run",
+    "set_count",
+}
 # These read everything, on purpose: they are for tests and doctors, or end at a page.
 WALKS = {"broken_invariants", "wrong_counts", "wrong_permits", "due_runs_of_all", "all_epochs", "all_steps"}
 WALKS |= {"list_runs", "seqs_by_end_of_id"}
@@ -109,7 +118,10 @@ def plans() -> Iterator[dict[str, list[str]]]:
     store = Store.memory()
     found = {}
     for name, statement in sql.STATEMENTS.items():
-        params: Any = [None] * statement.count("?") or dict.fromkeys(re.findall(r":(\w+)", statement))
+        numbers = [int(number) for number in re.findall(r"\?(\d+)", statement)]
+        params: Any = [None] * max(numbers, default=statement.count("?")) or dict.fromkeys(
+            re.findall(r":(\w+)", statement)
+        )
         rows = store.connection.execute(f"EXPLAIN QUERY PLAN {statement}", params).fetchall()
         found[name] = [row["detail"] for row in rows]
     yield found

@@ -96,10 +96,7 @@ def _take(
 ) -> list[ClaimedRun]:
     if not taken:
         return []
-    store.many(
-        "claim_run",
-        [{"seq": row["seq"], "worker_id": worker_id, "release": release, "now_ms": now_ms} for row in taken],
-    )
+    store.many("claim_run", [(row["seq"], worker_id, release, now_ms) for row in taken])
     payloads = {
         seq: (payload, trace)
         for seq, payload, trace in store.all("payloads", seqs=json.dumps([row["seq"] for row in taken]))

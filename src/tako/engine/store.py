@@ -163,8 +163,8 @@ class Store(Reader):
 
     def commit(self) -> None:
         """Make everything since `begin` durable."""
-        for (workflow, state), n in self._working.items():
-            self.run("set_count", workflow=workflow, state=state, n=n)
+        if self._working:
+            self.many("set_count", [(workflow, state, n) for (workflow, state), n in self._working.items()])
         self.connection.execute("COMMIT")
         self.counts.update(self._working)
         self._working.clear()

@@ -76,7 +76,8 @@ class Holding:
         for run in claimed:
             self.leases.grant(run["id"], run["epoch"], want.worker_id, LEASE_S)
             self._host.claimed_watch.tell(run["id"])
-        self._arm()
+        if self._timer is None:  # else it stands at an earlier deadline, since all leases are equally long
+            self._arm()
         if pool := self._host.groups.pools.get(want.group):
             pool.claimed(want.worker_id)
 

@@ -25,6 +25,7 @@ class Registry:
     scanned: dict[str, list[str]] = field(default_factory=dict)  # names by group
     _by_name: dict[str, WorkflowInfo] = field(default_factory=dict)  # live and stored, aliases included
     _group_of: dict[str, str] = field(default_factory=dict)
+    _names_of: dict[str, list[str]] = field(default_factory=dict)
 
     def told(self, registry: GroupRegistry) -> list[str]:
         """A worker of the current code has said what its group declares; the names whose signature is another now."""
@@ -61,7 +62,7 @@ class Registry:
 
     def names_of(self, group: str) -> list[str]:
         """All names that runs of the group's workflows may be stored under, aliases included."""
-        return [name for name, its_group in self._group_of.items() if its_group == group]
+        return self._names_of.get(group, [])
 
     def workflows(self) -> list[WorkflowInfo]:
         """Every workflow that workers have told of, by name."""
@@ -121,6 +122,9 @@ class Registry:
                     for name in (info["name"], *info["aliases"]):
                         self._by_name[name] = info
                         self._group_of[name] = group
+        self._names_of.clear()
+        for name, group in self._group_of.items():
+            self._names_of.setdefault(group, []).append(name)
 
 
 _ACCEPTS: dict[str, tuple[type, ...]] = {

@@ -191,7 +191,10 @@ class GroupState:
 
     def slot(self, worker_id: str) -> Slot | None:
         """The slot of this worker, if its exit has not been seen."""
-        return next((slot for slot in self.slots if slot.id == worker_id), None)
+        for slot in self.slots:
+            if slot.id == worker_id:
+                return slot
+        return None
 
     def live(self, *, solo: bool = False) -> list[Slot]:
         """The slots that work or are about to: the normal ones, or the solo one."""

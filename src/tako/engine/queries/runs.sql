@@ -66,11 +66,11 @@ SELECT run, payload, trace FROM payloads WHERE run IN (SELECT value FROM json_ea
 -- number; any other claim begins a new one. All right-hand sides see the row as it was.
 UPDATE runs
    SET status = 'running', lane = NULL, run_at_ms = NULL, epoch = epoch + 1,
-       worker_id = :worker_id, release = :release, claimed_ms = :now_ms,
-       started_ms = coalesce(started_ms, :now_ms),
-       attempt_ms = CASE WHEN attempt_open THEN coalesce(attempt_ms, :now_ms) ELSE :now_ms END,
+       worker_id = ?2, release = ?3, claimed_ms = ?4,
+       started_ms = coalesce(started_ms, ?4),
+       attempt_ms = CASE WHEN attempt_open THEN coalesce(attempt_ms, ?4) ELSE ?4 END,
        attempt = attempt + 1 - attempt_open, attempt_open = 1
- WHERE seq = :seq AND status = 'pending';
+ WHERE seq = ?1 AND status = 'pending';
 
 -- name: due_runs
 -- Read along the index of the lane, the longest due first.

@@ -1,6 +1,6 @@
 -- name: set_count
--- The absolute number: the mirror in memory is the truth while a transaction runs.
-INSERT INTO counts (workflow, state, n) VALUES (:workflow, :state, :n)
+-- The absolute number: the mirror in memory is the truth while a transaction runs. By position.
+INSERT INTO counts (workflow, state, n) VALUES (?, ?, ?)
 ON CONFLICT (workflow, state) DO UPDATE SET n = excluded.n;
 
 -- name: all_counts
