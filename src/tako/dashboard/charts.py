@@ -72,7 +72,8 @@ def _throughput(samples: Sequence[Sample], wanted: Range) -> Chart:
 
     chart = Chart(
         "Throughput", rate(ended[-2] if len(ended) > 1 else ended[-1]), f"{_short(top)}{unit}", _short(top / 2),
-        f"{sum(ended)} runs ended in the last {wanted.words}, {sum(sample.dead for sample in samples)} of them dead.",
+        f"{sum(ended)} runs ended in the last {wanted.words}, {sum(sample.dead for sample in samples)} of them dead."
+        if any(ended) else "No run ended.",
         legend=[("succeeded", "succeeded"), ("dead", "dead"), ("cancelled", "cancelled")],
         is_empty=not any(ended),
     )  # fmt: skip
@@ -119,7 +120,8 @@ def _depth(samples: Sequence[Sample], wanted: Range, *, depth: int) -> Chart:
     top = nice(max(values))
     chart = Chart(
         "Queue", shown.number(depth), _short(top), _short(top / 2),
-        f"{depth} runs are due and wait for a worker; at most {max(values):.0f} in the last {wanted.words}.",
+        f"{depth} runs are due and wait for a worker; at most {max(values):.0f} in the last {wanted.words}."
+        if any(values) else "No run waited.",
         is_empty=not any(values),
     )  # fmt: skip
     chart.shapes.append(("area depth", _area([value / top * HEIGHT for value in values])))

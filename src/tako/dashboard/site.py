@@ -65,18 +65,21 @@ class Site:
         try:
             return await self._answer(request)
         except Refused as refused:
-            return Response(f"{refused.words}\n", status=refused.status, content_type="text/plain; charset=utf-8")
+            return self._only(refused.words, refused.status)
         except TooLarge:
-            return Response("That is more than any form here sends.\n", status=413, content_type="text/plain")
+            return self._only("That is more than any form here sends.", 413)
         except Exception:  # the engine must outlive a bug of a page; its log tells us
             log.exception("the dashboard could not answer %s", request.method)
-            words = "The dashboard could not make this page; that is a bug of Tako's, and the engine's log has it.\n"
-            return Response(words, status=500, content_type="text/plain; charset=utf-8")
+            return self._only("This page could not be made. That is a bug of Tako's; the engine's log has it.", 500)
 
     def close(self) -> None:
         """End what open pages listen to."""
         for live in list(self.open):
             live.close()
+
+    def _only(self, words: str, status: int) -> Response:
+        """A page that tells whoever may not see more nothing but this."""
+        return Response(self.render("only.html", words=words), status=status)
 
     async def _answer(self, request: Request) -> Response:
         guard.check_host(request.headers)
@@ -88,6 +91,8 @@ class Site:
         if first == "metrics" and not rest:  # for Prometheus, whose file of credentials the key's file can be
             guard.check_key(request.headers.get("authorization", "").removeprefix("Bearer ").strip(), self.key)
             return await self._metrics()
+        if first == "favicon.ico" and not rest:  # what browsers ask for by themselves
+            return _static("tako.svg")
         guard.check_key(first, self.key)
         if rest == ["metrics"]:
             return await self._metrics()
