@@ -285,3 +285,19 @@ def test_tako_open_leads_there_without_telling_the_key_to_other_users(bookshop: 
     assert page.as_uri() in opened
     assert bookshop.pages in page.read_text()
     assert page.stat().st_mode & 0o777 == 0o600
+
+
+def test_what_a_run_said_is_there_after_the_engine_was_started_anew(bookshop: Bookshop) -> None:
+    run_id = bookshop.enqueue("talk")
+    assert bookshop.ended(run_id) == "succeeded"
+    said = ("said before any step", "printed in the step", "logged in the step")
+    until(lambda: all(words in ask(f"{bookshop.pages}runs/{run_id}").text for words in said), what="it is shown")
+
+    bookshop.stop()
+    bookshop.start()
+
+    page = ask(f"{bookshop.pages}runs/{run_id}").text
+    assert all(words in page for words in said)
+    assert "printed in a thread" not in page  # a thread that the step has started by itself
+    lines = bookshop.json("logs", "--run", run_id, "--level", "warning")["lines"]
+    assert [(line["message"], line["step"]) for line in lines] == [("logged in the step", "speak")]

@@ -154,3 +154,19 @@ def test_the_last_crash_is_found_in_the_files(tmp_path: Path) -> None:
 
     assert messages(last_crash(tmp_path)) == ["Traceback", "worker exited"]
     assert last_crash(tmp_path, group="mail") == []
+
+
+def test_reading_ends_where_older_lines_begin(tmp_path: Path) -> None:
+    files = LogFiles(tmp_path, max_file_bytes=200)
+    for second in range(20):
+        files.write({"ts_ms": 1_800_000_000_000 + second * 1_000, "level": "info", "scope": "web", "message": "x" * 60})
+    files.close()
+    kept = sorted(tmp_path.iterdir())
+    assert len(kept) > 5
+
+    for path in kept[:-3]:
+        path.write_bytes(b"this file must not be read: it would be found\n" + path.read_bytes())
+    found = read(tmp_path, limit=100, since_ms=1_800_000_000_000 + 17_000)
+
+    assert [line["ts_ms"] % 100_000 // 1000 for line in found] == [17, 18, 19]
+    assert len(read(tmp_path, limit=100, max_files=2)) < 5

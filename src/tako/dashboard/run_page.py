@@ -20,7 +20,7 @@ async def run(view: View) -> Response:
     run_id, show = view.parts[0], view.request.query.get("show", "")
     wanted = ["steps", "attempts", "interventions", *([show] if show in ("payload", "result") else [])]
     found: dict[str, Any] = await view.app.ask("get_run", id=run_id, **{"with": wanted})
-    logs = await view.app.ask("logs", run=run_id, limit=LINES)
+    logs = await view.app.ask("logs", run=run_id, limit=LINES, since_ms=found["created_ms"])
     children = await view.app.ask("list_runs", parent_id=run_id, limit=CHILDREN)
     found["steps"], left_out = found["steps"][-STEPS:], max(0, len(found["steps"]) - STEPS)
     info = await _workflow(view, found["workflow"])

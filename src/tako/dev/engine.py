@@ -114,6 +114,7 @@ class Dev:
         await self.host.start()
         try:
             self._files = LogFiles(self.host.places.logs)
+            self.host.log_folder = self.host.places.logs
             try:
                 self.dashboard = open_dashboard(self.host, port=self._options.dashboard_port)
                 self.host.note(dashboard=self.dashboard.url())

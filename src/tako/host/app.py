@@ -10,6 +10,7 @@ import asyncio
 import os
 import random
 from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from tako.clock import Clock, SystemClock
@@ -125,6 +126,7 @@ class AppHost:
         self.url = ""  # where the app answers, as soon as that is known
         self.neighbours: Callable[[], Mapping[str, str]] = dict  # where other apps of this machine answer, by name
         self.recent = Recent()
+        self.log_folder: Path | None = None  # where lines are kept that the hub's ring has lost, or never had
         self.settings_error: ConfigError | None = None  # of settings that have no effect
         self.misfits = Misfits(self)
         self.meter = Meter(self)

@@ -269,7 +269,7 @@ class Commands:
     async def logs(self, connection: Connection, message: Message) -> Any:
         """Lines that were logged already."""
         async with connection.turn():
-            return {"lines": self._host.view.recent_logs(message)}
+            return {"lines": await self._host.view.logs(message)}
 
     def reload(self, connection: Connection, message: Message) -> Any:
         """Look at code, settings and secrets now; what has changed takes effect."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, cast
 
@@ -12,6 +13,7 @@ from tako.errors import RunNotFound
 from tako.host import pausing
 from tako.host.fields import flag, optional_integer, optional_text
 from tako.host.streams import filter_of
+from tako.logs import files
 from tako.protocol.messages import LogLine, RunInfo
 from tako.rpc.connection import Message
 
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
 
 DUE = ("ready", "solo")
 BLOCKING = ("cooldown", "probing", "stopped")
+NEWEST_FILES = 2  # of the log, each of at most 10 MB
 EVENT_FIELDS = ("id", "workflow", "status", "attempt", "created_ms", "error")
 
 
@@ -129,12 +132,27 @@ class View:
                 run = {name: shown[name] for name in EVENT_FIELDS}
                 self._host.streams.tell_run(run, now_ms=self._host.clock.now_ms())
 
-    def recent_logs(self, message: Message) -> list[LogLine]:
-        """Lines of the ring that a `logs` request asks for, oldest first."""
+    async def logs(self, message: Message) -> list[LogLine]:
+        """The newest lines that a `logs` request asks for, oldest first: of the ring; of the files if it has too few.
+
+        The files are read in a thread, and not all of them: who wants to look further back says since when.
+        """
+        host, wanted = self._host, filter_of(message)
         limit = min(optional_integer(message, "limit") or 200, 10_000)
+        since_ms, group = optional_integer(message, "since_ms"), optional_text(message, "group")
         if flag(message, "last_crash"):
-            return self._host.hub.last_crash(group=optional_text(message, "group"), limit=limit)
-        return self._host.hub.recent(filter_of(message), limit=limit)
+            found = host.hub.last_crash(group=group, limit=limit)
+            if found or host.log_folder is None:
+                return found
+            return await asyncio.to_thread(files.last_crash, host.log_folder, group=group, limit=limit)
+        found = [line for line in host.hub.recent(wanted, limit=limit) if line["ts_ms"] >= (since_ms or 0)]
+        if len(found) == limit or host.log_folder is None:
+            return found
+        most = NEWEST_FILES if since_ms is None else None
+        kept = await asyncio.to_thread(
+            files.read, host.log_folder, wanted, limit=limit, since_ms=since_ms or 0, max_files=most
+        )
+        return kept if len(kept) > len(found) else found
 
     def worker_log(self, worker_id: str, message: Message) -> None:
         """A line of the worker runtime itself."""

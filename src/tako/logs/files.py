@@ -100,14 +100,30 @@ class LogFiles:
                 path.unlink(missing_ok=True)
 
 
-def read(folder: Path, wanted: Filter = EVERYTHING, *, limit: int, since_ms: int = 0) -> list[LogLine]:
-    """The newest lines in the folder's files that pass the filter, oldest first. Damaged lines are skipped."""
+def read(
+    folder: Path,
+    wanted: Filter = EVERYTHING,
+    *,
+    limit: int,
+    since_ms: int = 0,
+    max_files: int | None = None,
+) -> list[LogLine]:
+    """The newest lines in the folder's files that pass the filter, oldest first. Damaged lines are skipped.
+
+    Not more than `max_files` are read, and none that is older than one that begins before `since_ms`.
+    """
     found: deque[LogLine] = deque()
-    for path, _ in reversed(_files(folder)):
-        newest = deque((line for line in _lines(path) if line["ts_ms"] >= since_ms and wanted.wants(line)), limit)
+    for path, _ in list(reversed(_files(folder)))[:max_files]:
+        newest: deque[LogLine] = deque(maxlen=limit)
+        begins_earlier = False
+        for line in _lines(path):
+            if line["ts_ms"] < since_ms:
+                begins_earlier = True
+            elif wanted.wants(line):
+                newest.append(line)
         while newest and len(found) < limit:
             found.appendleft(newest.pop())
-        if len(found) >= limit:
+        if begins_earlier or len(found) >= limit:
             break
     return list(found)
 

@@ -142,6 +142,7 @@ class Site:
                 on_fatal=self._fatal,
             )
             host.url = launch.urls.get(self.app, "")
+            host.log_folder = self.layout.data / "logs"
             await host.start()
             if host.store.active_release is None:
                 await host.writer.do(Store.activate, release="")  # until the first switch nobody may claim

@@ -50,7 +50,8 @@ def run(context: Context, args: argparse.Namespace) -> int:
         args.run = run_ids.resolve(context.engine(), args.run)
     if args.follow:
         return _follow(context, args, since_ms=since_ms, limit=limit)
-    found = context.engine().call("logs", {"limit": limit, "last_crash": args.last_crash or None, **_filters(args)})
+    fields = {"limit": limit, "since_ms": since_ms or None, "last_crash": args.last_crash or None, **_filters(args)}
+    found = context.engine().call("logs", fields)
     _print(context, [line for line in found["lines"] if line["ts_ms"] >= since_ms], args)
     return 0
 
