@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 
 from tako.cli.output import DIM, Output
 from tako.deploy.leg import JobEnded, Told
 from tako.deploy.rollout import NotSwitched, Result
 from tako.errors import TakoError
 from tako.logs.render import clean, clean_lines
-from tako.protocol.management import DeployEvent
+from tako.protocol.management import DeployEvent, Phase
 
 # What a phase is called while it lasts; those not here are too short to be worth a word.
 DOING = {
@@ -25,12 +25,28 @@ DOING = {
     "workers": "Letting the old workers finish…",
 }
 
+# What is worth a line when it is over.
+DONE = {
+    "build": "Environment built",
+    "release": "Release command ran",
+    "gate": "Each group of workers starts",
+    "boot": "App started",
+    "health": "App answers",
+    "switch": "Live",
+    "watch": "It holds out",
+}
+# What these print is shown as it comes; of other commands only what they said before they failed.
+LAST_LINES = 40
+SHOWN_OUTPUT = frozenset({"release"})
+
 
 class Screen:
     """Narration of one or several servers. Say everything through it while it is used: it owns the last line."""
 
-    def __init__(self, output: Output, servers: Sequence[str]) -> None:
+    def __init__(self, output: Output, servers: Sequence[str], *, skip: Collection[Phase] = ()) -> None:
+        """`skip`: phases in which nothing is to be done."""
         self._output = output
+        self._skip = skip
         self._is_several = len(servers) > 1
         self._width = max(map(len, servers), default=0)
         self._has_transient = False
@@ -69,14 +85,20 @@ class Screen:
 
     def _event(self, server: str, event: DeployEvent) -> None:
         kind, message = event["event"], event["message"]
+        if event["phase"] in self._skip and kind != "output":
+            return
         if kind == "begin" and event["phase"] in DOING:
             self._doing(server, DOING[event["phase"]])
-        elif kind == "done" and message:
-            self._done(server, message, event.get("ms", 0))
-        elif kind in ("note", "output") and message:
-            self._clear()
-            mark = "│" if kind == "output" else "·"
-            self._output.say(f"{self._of(server)}  {self._output.painted(f'{mark} {clean(message)}', DIM)}")
+        elif kind == "done" and event["phase"] in DONE:
+            self._done(server, DONE[event["phase"]], event.get("ms", 0))
+        elif kind == "note" and message and event["phase"] != "switch":
+            self._aside(server, f"· {message}")
+        elif kind == "output" and event["phase"] in SHOWN_OUTPUT:
+            self._aside(server, f"│ {message}")
+
+    def _aside(self, server: str, text: str) -> None:
+        self._clear()
+        self._output.say(f"{self._of(server)}  {self._output.painted(clean(text), DIM)}")
 
     def _doing(self, server: str, text: str) -> None:
         if not self._keeps_line:
@@ -121,11 +143,14 @@ def _why(error: Exception) -> str:
 def _more(result: Result) -> Iterator[str]:
     error = result.error
     detail = error.detail if isinstance(error, TakoError) else {}
+    said = error.message if isinstance(error, TakoError) else ""
     for name in ("traceback_tail", "lines"):
         found = detail.get(name)
-        for line in found.splitlines() if isinstance(found, str) else found if isinstance(found, list) else []:
-            yield f"  {clean(str(line))}"
-        if found:
+        lines = found.splitlines() if isinstance(found, str) else found if isinstance(found, list) else []
+        # What the message says already is not said again.
+        lines = [str(line) for line in lines if str(line).strip() not in said]
+        yield from (f"  {clean(line)}" for line in lines[-LAST_LINES:])
+        if lines:
             break
     if isinstance(error, JobEnded) and error.outcome == "rolled_back":
         yield f"It served for a moment; the previous release ({result.previous}) serves again."

@@ -58,7 +58,7 @@ class Spawner:
         try:
             found = pwd.getpwnam(name)
         except KeyError:
-            _add_user(name)
+            _add_user(name, outside=self.has_scopes)
             found = pwd.getpwnam(name)
         return User(name, found.pw_uid, found.pw_gid)
 
@@ -103,8 +103,10 @@ def _plain(user: User | None) -> list[str]:
     return [setpriv, f"--reuid={user.uid}", f"--regid={user.gid}", "--clear-groups", "--no-new-privs", "--"]
 
 
-def _add_user(name: str) -> None:
+def _add_user(name: str, *, outside: bool) -> None:
+    """`outside`: as a unit of its own, since to us, in our sandbox, /etc is read-only."""
     line: Sequence[str] = [
+        *(["/usr/bin/systemd-run", "--quiet", "--wait", "--collect", "--pipe"] if outside else []),
         "useradd", "--system", "--user-group", "--no-create-home", "--home-dir", "/nonexistent",
         "--shell", "/usr/sbin/nologin", name,
     ]  # fmt: skip

@@ -47,7 +47,8 @@ def run(context: Context, args: argparse.Namespace) -> int:
     artifact = _artifact(context, target)
     secrets = _secrets(context, target)
     rollout = deployed.rollout(target)
-    screen = deploy_screen.Screen(context.output, [leg.server for leg in rollout.legs])
+    skip: list[management.Phase] = [] if target.config.release else ["release"]
+    screen = deploy_screen.Screen(context.output, [leg.server for leg in rollout.legs], skip=skip)
     states = connect(context, rollout, screen)
     hash_now = None if secrets is None else management.secrets_hash(**target.ref, secrets=dict(secrets))
     plans = plan.plan(artifact, states, secrets_hash=hash_now, release_command=target.config.release)
@@ -142,7 +143,7 @@ def finish(
     where = ", ".join(result.server for result in results)
     at = f" at {' and '.join(_urls(target))}" if target.environment.routes else ""
     what = f"{target.app} {release}" if release else target.app
-    output.done(f"Live on {where}: {what} serves{at}. {deploy_screen.seconds(ms)}")
+    output.done(f"{what} serves on {where}{at}. {deploy_screen.seconds(ms)}")
     return DONE
 
 
