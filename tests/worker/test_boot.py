@@ -265,3 +265,24 @@ def test_a_process_that_nobody_gave_an_envelope_says_how_workers_are_started(sta
 
     assert worker.exit_code() == 78
     assert "no envelope on fd 99" in worker.output()
+
+
+def test_what_only_the_engine_can_refuse_is_said_in_its_words_and_not_tried_again_soon(
+    engine: Engine, start: Start
+) -> None:
+    engine.answers["hello"] = lambda message: {
+        "status": "error", "code": "definition", "detail": {},
+        "message": "workflows/flows.py:4: workflow 'tick': invalid cron '0 25 * * *': bad hour",
+    }  # fmt: skip
+    worker = start(
+        """
+        from tako import Context, workflow
+
+        @workflow(schedule="0 25 * * *")
+        def tick(ctx: Context) -> None: ...
+        """
+    )
+
+    assert worker.exit_code() == 78
+    assert "tako: workflows/flows.py:4: workflow 'tick': invalid cron '0 25 * * *': bad hour" in worker.output()
+    assert "Traceback" not in worker.output()

@@ -109,7 +109,10 @@ class Worker:
         speech.bridge()
         if self._boot.has_async:
             self._open_loop()
-        told = self.connection.open()
+        try:
+            told = self.connection.open()
+        except errors.DefinitionError as error:  # what only the engine can check: cron lines, time zones
+            boot.refuse(str(error))
         self._boot.said_hello()
         self._heart.every_s = told["heartbeat_ms"] / 1000
         Thread(target=self._read, name="tako-reader", daemon=True).start()
