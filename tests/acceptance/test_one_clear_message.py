@@ -67,6 +67,17 @@ def test_a_folder_that_cannot_be_written_is_named(folder: Path) -> None:
         subprocess.run(undo, check=True)
 
 
+def test_a_group_that_could_not_start_when_tako_dev_ended_is_in_a_box_when_it_starts_again(folder: Path) -> None:
+    # A fault of the code, so that the next start is tried a minute later and not when `tako dev` starts.
+    again = "from tako import Context, workflow\n\n@workflow\ndef greet(ctx: Context) -> None: ...\n"
+    write(folder, {**greeting_app(), "workflows/zz_again.py": again})
+    with Dev(folder) as dev:
+        dev.wait_for("there is a workflow 'greet' already")
+    with Dev(folder) as dev:
+        dev.wait_for(r"┌─ ✘ .*: worker exited with status 78")
+        dev.wait_for("there is a workflow 'greet' already")
+
+
 def test_a_store_deleted_while_stopped_is_noticed(folder: Path) -> None:
     write(folder, greeting_app())
     with Dev(folder) as dev:

@@ -122,6 +122,8 @@ class Dev:
                 self.host.begin()
                 garbage.settle()
                 self._header()
+                for group in self.host.groups.pools:  # what could not start when `tako dev` ended last
+                    self._health_changed(group)
                 self.session.attach(loop, self._keys())
                 await self._watch_until_stopped()
             finally:
