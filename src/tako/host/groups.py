@@ -37,6 +37,7 @@ class Groups:
         self._host = host
         self._permits = BootPermits(os.cpu_count() or 1)
         self._tasks: set[asyncio.Task[Any]] = set()
+        self._kept: dict[str, GroupRegistry] = {}  # what is stored of each group that has told
         self.pools: dict[str, WorkerPool] = {}
         self._changed = asyncio.Event()
         self._leaving: list[WorkerPool] = []
@@ -152,7 +153,7 @@ class Groups:
         if before is not None and before is not connection:
             before.close()
         stale = await host.holding.reconnected(worker_id, held)
-        if pool.may_claim(worker_id):
+        if pool.may_claim(worker_id) and not self._is_known(told):
             # Before the pool: what it accepts now is checked against this registry.
             if changed := host.registry.told(told):
                 host.on_signatures(changed)
@@ -161,15 +162,23 @@ class Groups:
         pool.hello(worker_id)
         return {"lease_ms": round(LEASE_S * 1000), "heartbeat_ms": round(HEARTBEAT_S * 1000), "stale": stale}
 
+    def _is_known(self, told: GroupRegistry) -> bool:
+        """Whether the last worker of this code declared the same, and that is kept: a cold start is not made to wait for
+        four transactions that change nothing."""
+        group = told["group"]
+        return self._host.registry.live.get(group) == told == self._kept.get(group)
+
     async def _keep_registry(self, told: GroupRegistry) -> None:
         host = self._host
         await host.writer.do(registry_rows.save, release=host.release, registry=told, now_ms=host.clock.now_ms())
         await self._obey_registries()
+        self._kept[told["group"]] = told
 
     async def forget(self, groups: Iterable[str]) -> None:
         """These groups have no files any more, so no worker will ever say that their schedules are gone."""
         host = self._host
         for group in groups:
+            self._kept.pop(group, None)
             await host.writer.do(registry_rows.forget_group, release=host.release, group=group)
         await self._obey_registries()
 
