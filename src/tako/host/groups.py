@@ -37,7 +37,7 @@ class Groups:
         self._host = host
         self._permits = BootPermits(os.cpu_count() or 1)
         self._tasks: set[asyncio.Task[Any]] = set()
-        self._kept: dict[str, GroupRegistry] = {}  # what is stored of each group that has told
+        self._kept: dict[str, tuple[str, GroupRegistry]] = {}  # by group: the release, and what it declares
         self.pools: dict[str, WorkerPool] = {}
         self._changed = asyncio.Event()
         self._leaving: list[WorkerPool] = []
@@ -163,16 +163,16 @@ class Groups:
         return {"lease_ms": round(LEASE_S * 1000), "heartbeat_ms": round(HEARTBEAT_S * 1000), "stale": stale}
 
     def _is_known(self, told: GroupRegistry) -> bool:
-        """Whether the last worker of this code declared the same, and that is kept: a cold start is not made to wait for
-        four transactions that change nothing."""
-        group = told["group"]
-        return self._host.registry.live.get(group) == told == self._kept.get(group)
+        """Whether the last worker of this code declared the same, and that is stored: a cold start is not made to wait
+        for four transactions that change nothing."""
+        group, host = told["group"], self._host
+        return host.registry.live.get(group) == told and self._kept.get(group) == (host.release, told)
 
     async def _keep_registry(self, told: GroupRegistry) -> None:
         host = self._host
         await host.writer.do(registry_rows.save, release=host.release, registry=told, now_ms=host.clock.now_ms())
         await self._obey_registries()
-        self._kept[told["group"]] = told
+        self._kept[told["group"]] = (host.release, told)
 
     async def forget(self, groups: Iterable[str]) -> None:
         """These groups have no files any more, so no worker will ever say that their schedules are gone."""
