@@ -395,6 +395,18 @@ def test_results_wait_in_memory_while_the_store_is_full(engine: Engine, worker: 
     assert "the store takes no writes" in worker.output()
 
 
+def test_what_a_failing_disk_refuses_is_no_failure_of_the_run(engine: Engine, start: Start, marks: Marks) -> None:
+    refusals = [{"status": "error", "code": "store_damaged", "message": "fsync failed"}]
+    engine.answers["save_step"] = lambda message: refusals.pop() if refusals else None
+    start(FLOWS)
+    engine.give("held")
+    marks.wait("waiting")
+    marks.open_gate()
+
+    assert engine.wait("finish")["outcome"] == "succeeded"
+    assert marks.all().count("waiting") == 1
+
+
 def test_a_claim_that_is_refused_is_asked_again(engine: Engine, start: Start) -> None:
     refusals = [{"status": "error", "code": "store_unavailable", "message": "DISK_FULL"}] * 2
     engine.answers["claim_runs"] = lambda message: refusals.pop() if refusals else None

@@ -35,6 +35,9 @@ _READ_BYTES = 65_536  # from twice as much on, each read maps and unmaps memory 
 # While the store takes no writes, each write asks again this often: at first soon, then once a second.
 _AGAIN_AFTER_S = (0.05, 0.1, 0.25, 0.5, 1.0)
 
+# What may yet be stored: by this daemon, once its disk has room, or by the next one, since one whose disk fails ends.
+_NOT_STORED = (errors.StoreUnavailable.code, errors.StoreDamaged.code)
+
 # How a request outlives what can happen to it.
 ONCE = 0  # lost with the connection; the asker is told
 KEPT = 1  # sent again until acknowledged, unless its run is no longer ours
@@ -308,7 +311,7 @@ class Connection:
             request = self._requests.get(number)
             if request is None:
                 return  # answered twice: sent again after a reconnect, and both replies came
-            if request.keep and message.get("code") == errors.StoreUnavailable.code:
+            if request.keep and message.get("code") in _NOT_STORED:
                 again = True
             else:
                 again = False
