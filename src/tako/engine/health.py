@@ -19,6 +19,11 @@ def load(store: Reader) -> dict[str, dict[str, Any]]:
     return {row["name"]: json.loads(row["health"]) for row in store.all("all_health")}
 
 
+def forget(store: Store) -> None:
+    """What was found of the code before says nothing about the code that is there now."""
+    store.run("delete_health")
+
+
 def record_worker(store: Store, *, record: Mapping[str, Any]) -> None:
     """Remember a started worker by `record["worker_id"]`, so that the next daemon can adopt it or know that it died."""
     store.run("save_worker", worker_id=record["worker_id"], record=json.dumps(dict(record)))

@@ -99,6 +99,9 @@ def _read_and_mark(store: Store, *, boot_id: str, code: str, release: str) -> di
     }
     store.set_meta("boot_id", boot_id)
     store.set_meta("code", code)
+    if found["code"] != code:
+        # Together with the new mark: else the start after this one would take it for news of the code that is there.
+        health.forget(store)
     return found
 
 

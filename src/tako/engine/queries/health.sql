@@ -5,6 +5,10 @@ ON CONFLICT (name) DO UPDATE SET health = excluded.health;
 -- name: all_health
 SELECT name, health FROM group_health ORDER BY name;
 
+-- name: delete_health
+-- Of all groups: it was about code that is no more.
+DELETE FROM group_health;
+
 -- name: save_worker
 INSERT INTO workers (worker_id, record) VALUES (:worker_id, :record)
 ON CONFLICT (worker_id) DO UPDATE SET record = excluded.record;
