@@ -24,6 +24,7 @@ class Host:
         self.groups = SimpleNamespace(pool_of_worker=lambda worker_id: None)
         self.writer = SimpleNamespace(do=self.do)
         self.is_full = True
+        self.has_begun = True
         self.asked: list[dict[str, Any]] = []
         self.has_asked_again = asyncio.Event()
         self.tasks: list[asyncio.Task[Any]] = []

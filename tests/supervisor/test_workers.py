@@ -467,6 +467,21 @@ def test_the_runs_of_a_recorded_worker_that_is_gone_come_back_counted(tmp_path: 
     in_a_room(tmp_path, work)
 
 
+def test_what_the_store_has_missed_is_recorded_once_more(tmp_path: Path) -> None:
+    async def work(room: Room) -> None:
+        room.house.script = "import time; time.sleep(60)"
+        worker_id = await room.active()
+        record = room.house.workers.pop(worker_id)
+        room.house.health.clear()
+
+        room.pool.remember()
+
+        assert room.house.workers == {worker_id: record}
+        assert [stored["failures"] for stored in room.house.health] == [0]
+
+    in_a_room(tmp_path, work)
+
+
 def test_the_record_of_a_draining_worker_says_so_and_its_end_is_not_counted_by_the_next_engine(tmp_path: Path) -> None:
     async def work(room: Room) -> None:
         room.house.script = "import signal, time\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\ntime.sleep(60)"

@@ -13,7 +13,7 @@ from tako.config.model import Config
 from tako.engine import registry as registry_rows
 from tako.engine import releases
 from tako.engine.store import Store
-from tako.host import recovery, timetable
+from tako.host import timetable
 from tako.host.code import Code
 from tako.host.launch import Launch
 from tako.protocol.messages import Registry as GroupRegistry
@@ -59,7 +59,7 @@ def follow(host: AppHost, launch: Launch, told: Mapping[str, GroupRegistry], *, 
         host.groups.new_code(proven=told.keys())
         host.ticker.look()
         host.view.check_names()
-        host.in_background(host.writer.do(recovery.set_code, digest=host.code.digest))
+        host.in_background(host.remember_code())
 
 
 def _code_of(host: AppHost, config: Config) -> Code:

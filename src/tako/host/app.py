@@ -58,6 +58,7 @@ from tako.supervisor.spawn import SpawnRequest
 LOOK_AGAIN_S = 0.005
 # So many runs are stored in less time than anybody notices.
 A_FEW = 20
+REMEMBER_AGAIN_S = 1.0
 
 
 class AppHost:
@@ -411,9 +412,21 @@ class AppHost:
         self.check_groups()
         self.groups.new_code()
         self.view.check_names()
-        self.in_background(self.writer.do(recovery.set_code, digest=self.code.digest))
+        self.in_background(self.remember_code())
         self.tell_listeners("health")
         self.on_code(changed)
+
+    async def remember_code(self) -> None:
+        """Which code the recorded health is about. A full disk must not make the next start take it for new."""
+        while True:
+            try:
+                await self.writer.do(recovery.set_code, digest=self.code.digest)
+            except StoreUnavailable:
+                if not self.has_begun:
+                    return
+                await asyncio.sleep(REMEMBER_AGAIN_S)
+            else:
+                return
 
     def check_groups(self) -> None:
         """A group table that no workflow uses, or a group without its table, has no effect: say so, once."""

@@ -252,6 +252,8 @@ class Holding:
             try:
                 await self.reclaim(worker_id, counted=False, death=None)
             except StoreUnavailable:
+                if not self._host.has_begun:
+                    return  # the next engine does it
                 await asyncio.sleep(TAKE_BACK_AGAIN_S)
             else:
                 return

@@ -117,6 +117,8 @@ class Rounds:
             self._host.say("error", f"the store cannot be written: {error.message} {error.cure}".rstrip())
         else:
             self._host.say("info", "the store can be written again")
+            for pool in self._host.groups.pools.values():
+                pool.remember()
 
     async def _try_store(self) -> None:
         """Nobody may write for hours: find out whether it would succeed by now."""

@@ -242,6 +242,12 @@ class WorkerPool:
         """A person says that the cause is mended, or that a paused group is to go on."""
         self._feed(events.OperatorRetry())
 
+    def remember(self) -> None:
+        """Have health and workers recorded once more: the store took no writes for a while and may have missed some."""
+        self._do_save_health(events.SaveHealth())
+        for slot in self._state.slots:
+            self._do_save_worker(events.SaveWorker(slot.id))
+
     # --- start and stop ---------------------------------------------------------------------------------------------
 
     def pause(self) -> None:
