@@ -1,5 +1,6 @@
 """`tako.toml` is checked to the last key, and every error tells file, line, key and what would do."""
 
+import os
 import sys
 from pathlib import Path
 
@@ -7,7 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tako.config import load
+from tako.config import dotenv, load
 from tako.config.dump import dump
 from tako.config.model import Config, GroupSettings
 from tako.errors import ConfigError
@@ -386,3 +387,20 @@ def test_the_example_is_dumped_and_read_back_the_same() -> None:
     config = load.parse(EXAMPLE.read_bytes(), root=ROOT)
 
     assert parse(dump(config)) == config
+
+
+@pytest.mark.parametrize("name", ["tako.toml", ".env"])
+@pytest.mark.parametrize("kind", ["device", "pipe", "folder"])
+def test_a_file_of_a_cloned_repository_that_is_none_is_refused_and_not_read(
+    tmp_path: Path, name: str, kind: str
+) -> None:
+    path = tmp_path / name
+    if kind == "device":
+        path.symlink_to("/dev/zero")
+    elif kind == "pipe":
+        os.mkfifo(path)
+    else:
+        path.mkdir()
+
+    with pytest.raises(ConfigError, match="cannot be read: "):
+        load.load(tmp_path) if name == "tako.toml" else dotenv.load(tmp_path)

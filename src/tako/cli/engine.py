@@ -12,9 +12,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from tako.config import files
 from tako.errors import NoEngine, StoreUnavailable
 
 CALL_DEADLINE_S = 15.0
+MAX_BYTES = 65_536  # of engine.json
 START_IT = "Start it with `tako dev`."
 
 
@@ -43,7 +45,7 @@ def find(folder: Path) -> Place:
     for candidate in (folder, *folder.parents):
         path = candidate / ".tako" / "engine.json"
         try:
-            place = Place(candidate, json.loads(path.read_bytes()))
+            place = Place(candidate, json.loads(files.read(path, most=MAX_BYTES)))
         except FileNotFoundError:
             continue
         except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):

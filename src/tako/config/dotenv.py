@@ -14,7 +14,7 @@ import re
 from pathlib import Path
 from typing import NamedTuple
 
-from tako.config import keys
+from tako.config import files, keys
 from tako.errors import ConfigError
 
 FILE = ".env"
@@ -43,7 +43,7 @@ def load(folder: Path) -> Dotenv:
     """
     path = Path(folder) / FILE
     try:
-        data = path.read_bytes()
+        data = files.read(path, most=MAX_BYTES)
     except FileNotFoundError:
         return Dotenv({}, ())
     except OSError as error:

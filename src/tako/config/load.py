@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from tako.config import keys, positions
+from tako.config import files, keys, positions
 from tako.config.model import (
     DEFAULT_GROUP,
     DEVELOPMENT,
@@ -39,7 +39,7 @@ def load(folder: Path) -> Config:
     root = Path(folder).resolve()
     path = root / FILE
     try:
-        data = path.read_bytes()
+        data = files.read(path, most=MAX_BYTES)
     except FileNotFoundError:
         if path.is_symlink():
             raise ConfigError(f"{FILE}: a symbolic link to a file that does not exist.") from None

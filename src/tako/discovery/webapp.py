@@ -115,7 +115,7 @@ def _candidates(root: Path, folder: Path) -> Iterator[WebApp]:
 
 def _parse(path: Path) -> ast.Module | None:
     try:
-        if path.stat().st_size > MAX_FILE_BYTES:
+        if not path.is_file() or path.stat().st_size > MAX_FILE_BYTES:  # a device has no end
             return None
         return ast.parse(path.read_bytes())
     except (OSError, SyntaxError, ValueError, RecursionError, MemoryError):
@@ -124,6 +124,8 @@ def _parse(path: Path) -> ast.Module | None:
 
 def _unparsed(root: Path) -> WebApp | None:
     for name in FILES:
+        if not (root / name).is_file():
+            continue
         try:
             text = (root / name).read_bytes().decode("utf-8", "replace")
         except OSError:
@@ -247,6 +249,8 @@ def _top_level(body: list[ast.stmt]) -> Iterator[ast.stmt]:
 
 def _django(root: Path) -> WebApp | None:
     """The app of a Django project: the one that its settings name, else that of `asgi.py` or `wsgi.py` beside them."""
+    if not (root / "manage.py").is_file():
+        return None
     try:
         text = (root / "manage.py").read_bytes().decode("utf-8", "replace")
     except OSError:

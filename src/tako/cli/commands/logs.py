@@ -93,7 +93,7 @@ def _from_files(context: Context, args: argparse.Namespace, *, since_ms: int, li
     from tako.logs.filters import Filter
 
     if args.run is not None and not run_ids.WHOLE.fullmatch(args.run):
-        raise UsageError(f"{args.run} cannot be completed while no engine runs.", cure="Give the run's whole id.")
+        raise UsageError(f"{args.run[:80]} cannot be completed while no engine runs.", cure="Give the run's whole id.")
     folder = context.app_folder() / ".tako" / "logs"
     if not folder.is_dir():
         raise why
