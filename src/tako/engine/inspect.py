@@ -11,7 +11,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
-from tako.engine import children, pausing, retry, waiters
+from tako.engine import children, documents, pausing, retry, waiters
 from tako.engine.store import Reader
 from tako.protocol.messages import AttemptInfo, RunInfo, ShownStatus, StepInfo
 
@@ -306,7 +306,7 @@ def _shown(reader: Reader, row: sqlite3.Row) -> RunInfo:
         # `reason` of the row is why it ended, or why its last attempt failed.
         "error": None if status == "cancelled" else row["reason"],
         "reason": row["reason"] if status in ("cancelled", "dead") else None,
-        "warnings": json.loads(row["warnings"]) if row["warnings"] else [],
+        "warnings": documents.texts(row["warnings"]),
         "blocked": blocked,
         "acknowledged": bool(row["acknowledged"]),
     }

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from tako.engine import health, leases, registry
+from tako.engine import documents, health, leases, registry
 from tako.engine.store import Durability, Store
 from tako.errors import StoreDamaged
 from tako.host.lock import read_engine_json
@@ -34,6 +34,11 @@ def open_store(places: Places, *, durability: Durability) -> Store:
             cure=f"Put it back (a `tako backup` holds one). To begin with an empty store, remove {places.engine_json}.",
         )
     store = Store.open(places.database, durability=durability)
+    try:
+        documents.check(store)
+    except StoreDamaged:
+        store.close()
+        raise
     if expected and store.store_id != expected:
         found = store.store_id
         store.close()

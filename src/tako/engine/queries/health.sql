@@ -17,7 +17,7 @@ ON CONFLICT (worker_id) DO UPDATE SET record = excluded.record;
 DELETE FROM workers WHERE worker_id = :worker_id;
 
 -- name: all_workers
-SELECT record FROM workers ORDER BY worker_id;
+SELECT worker_id, record FROM workers ORDER BY worker_id;
 
 -- name: save_registry
 INSERT INTO registries (release, name, registry, saved_ms) VALUES (:release, :name, :registry, :saved_ms)
@@ -25,6 +25,10 @@ ON CONFLICT (release, name) DO UPDATE SET registry = excluded.registry, saved_ms
 
 -- name: registries_of
 SELECT name, registry FROM registries WHERE release = :release ORDER BY name;
+
+-- name: all_registries
+-- Of every release: read when the store is opened, to see that it can be.
+SELECT name, registry FROM registries ORDER BY release, name;
 
 -- name: delete_registry
 DELETE FROM registries WHERE release = :release AND name = :name;
