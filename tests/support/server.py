@@ -283,6 +283,32 @@ class Server:
                 continue
         return found
 
+    def processes(self) -> list[str]:
+        """The same, as people see them."""
+        found = []
+        for pid in self.pids():
+            try:
+                words = Path(f"/proc/{pid}/cmdline").read_text().replace("\0", " ")
+                marks = Path(f"/proc/{pid}/environ").read_text().split("\0")
+            except OSError:
+                continue
+            mine = [each for each in marks if each.startswith(("TAKO_BUILD", "TAKO_INSTANCE"))]
+            found.append(f"{pid} {' '.join(mine)} {words[:80]}")
+        return found
+
+    def until_alone(self) -> None:
+        """Wait until nothing of ours runs but one instance, and workers that the engine knows."""
+
+        def is_alone() -> bool:
+            groups = self.status()["engine"]["groups"]
+            known = {worker["pid"] for group in groups for worker in group["workers"]}
+            return len(set(self.pids()) - known) == 1
+
+        try:
+            until(is_alone, what="nothing is left behind but the instance that serves")
+        except AssertionError as error:
+            raise AssertionError("\n".join([str(error), *self.processes()])) from None
+
     def _close(self) -> None:
         assert self.process is not None
         if self._reader is not None:
