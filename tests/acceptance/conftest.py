@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import shutil
 import signal
@@ -13,6 +14,11 @@ from pathlib import Path
 import pytest
 from tests.support.dev import runtime_folder
 from tests.support.loud import Shop, Shopkeeper
+from tests.support.server import App, Server
+
+from tako.errors import TakoError
+
+_NUMBERS = itertools.count(1)
 
 
 @pytest.fixture
@@ -44,3 +50,20 @@ def shop(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Shopkeeper]:
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(runtime_folder(folder)))
     monkeypatch.setenv("no_proxy", "127.0.0.1")
     yield partial(Shop, folder)
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """One `tako-server` for the tests of a file; each has an app of its own."""
+    with Server(tmp_path_factory.mktemp("server")) as running:
+        yield running
+
+
+@pytest.fixture
+def app(server: Server, tmp_path: Path) -> Iterator[App]:
+    """An app that nothing has been deployed of yet. Removed afterwards, as far as the server still runs."""
+    name = f"app{next(_NUMBERS)}"
+    with App(server, name, tmp_path) as made:
+        yield made
+        with suppress(TakoError, OSError, AssertionError):
+            made.ask("delete", by="test", confirm=f"{name}/production")

@@ -1,12 +1,11 @@
-"""The daemon is killed in every phase of a deploy, before and after its work, with load running: what it finds of itself,
-what serves afterwards, and that no request fails. The load goes to the app's own socket, as Caddy's does."""
+"""The daemon is killed in every phase of a deploy, before and after its work, with load running: what it finds of
+itself, what serves afterwards, and that no request fails. The load goes to the app's own socket, as Caddy's does."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 import pytest
-
 from tests.support.load import Load
 from tests.support.server import Server
 from tests.support.shop import shop

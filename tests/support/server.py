@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import json
 import os
 import signal
 import socket
@@ -14,18 +13,20 @@ import tempfile
 import threading
 import time
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 import httpx
 
-from tako.errors import TakoError, from_reply
+from tako.errors import from_reply
 from tako.ingress.ports import listen_on_free
 from tako.protocol import framing
-from tako.protocol.management import MAX_PIECE_BYTES, PHASES
+from tako.protocol.management import MAX_PIECE_BYTES
 from tests.support.dev import PATIENCE_S, until
+from tests.support.load import Load
+from tests.support.shop import shop
 
 SERVER = str(Path(sys.executable).with_name("tako-server"))
 VENV = Path(sys.executable).parents[1]
@@ -56,11 +57,19 @@ class Client:
     def __init__(self, path: Path, *, by: str = "ann@test") -> None:
         self.socket = socket.socket(socket.AF_UNIX)
         self.socket.settimeout(PATIENCE_S)
-        self.socket.connect(str(path))
+        try:
+            self.socket.connect(str(path))
+        except OSError:
+            self.socket.close()
+            raise
         self._framer = framing.Framer(max_bytes=None)
         self._lines: list[dict[str, Any]] = []
         self.by = by
-        self.server = self.ask("hello", protocol=1, by=by, version="test")
+        try:
+            self.server = self.ask("hello", protocol=1, by=by, version="test")
+        except OSError:
+            self.socket.close()
+            raise
 
     def __enter__(self) -> Self:
         return self
@@ -181,9 +190,6 @@ def failed(events: list[Event]) -> Event:
     return next(event for event in events if event["event"] == "failed")
 
 
-assert PHASES
-
-
 class Server:
     """`tako-server --foreground --spawner=plain` with folders of its own. A `with` starts it and ends all of it."""
 
@@ -251,6 +257,13 @@ class Server:
         assert self.process is not None
         self.process.kill()
         self.process.wait(10)
+        self._close()
+
+    def terminate(self) -> None:
+        """SIGTERM, as systemd sends it: the daemon lets go of everything, and ends."""
+        assert self.process is not None
+        self.process.send_signal(signal.SIGTERM)
+        assert self.process.wait(30) == 0, self.output()
         self._close()
 
     def died(self, *, within_s: float = PATIENCE_S) -> None:
@@ -366,6 +379,79 @@ class Server:
         return Engine(self, app, env)
 
 
+class App:
+    """One app of a server: its releases, made by `shop`, and what can be asked of it. Close it, or use a `with`."""
+
+    def __init__(self, server: Server, name: str, folder: Path) -> None:
+        self.server = server
+        self.name = name
+        self.host = f"{name}.localhost"
+        self.folder = folder / name
+        self.folder.mkdir(exist_ok=True)
+        self.client = server.client()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.client.socket.close()
+
+    def deploy(
+        self, release: str, *, outcome: str = "live", begin: Mapping[str, Any] | None = None, **files: Any
+    ) -> list[Event]:
+        """Deploy a shop with this release's name in it; it must end with this outcome."""
+        return self.client.deploy(
+            self.name, shop(self.folder, release, **files), release, outcome=outcome, **(begin or {})
+        )
+
+    def begin(self, release: str, **files: Any) -> str:
+        """Upload a release and commit it; the job."""
+        job: str = self.client.upload(self.name, shop(self.folder, release, **files), release)["job"]
+        self.client.ask("deploy.commit", job=job)
+        return job
+
+    def ask(self, command: str, **fields: Any) -> Any:
+        return self.client.ask(command, app=self.name, env="production", **fields)
+
+    def rollback(self, *, outcome: str = "live", **fields: Any) -> list[Event]:
+        return self.client.rollback(self.name, outcome=outcome, **fields)
+
+    def status(self) -> Any:
+        return self.server.status(self.name)
+
+    def until(self, look: Callable[[Any], object], *, what: str) -> Any:
+        """The status, as soon as `look` finds it right."""
+        return self.server.until_status(look, what=what, app=self.name)
+
+    def get(self, path: str, **options: Any) -> httpx.Response:
+        return self.server.get(path, host=self.host, **options)
+
+    def load(self, **options: Any) -> Load:
+        return Load(self.server.port, host=self.host, **options)
+
+    def engine(self) -> Engine:
+        return self.server.engine(self.name)
+
+    @property
+    def data(self) -> Path:
+        return self.server.data / "apps" / self.name / "production"
+
+    @property
+    def listener(self) -> Path:
+        return self.server.run / "apps" / self.name / "production" / "app.sock"
+
+    def ledger(self) -> list[list[str]]:
+        """What its workflows have done: begin or end, run, release, pid."""
+        path = self.data / "data" / "app" / "ledger"
+        return [line.split() for line in path.read_text().splitlines()] if path.exists() else []
+
+    def logs(self, **fields: Any) -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = self.ask("logs", **{"limit": 10_000, **fields})["lines"]
+        return found
+
+
 class Engine:
     """The app's own socket, by `connect`: what `tako runs` would ask."""
 
@@ -394,6 +480,3 @@ class Engine:
             after = page["next"]
             if after is None:
                 return found
-
-
-__all__ = ["Client", "Engine", "Refused", "Server", "TakoError", "json"]

@@ -154,7 +154,8 @@ class Gate:
             release=self.launch.release,
         )
         self._host.hub.publish(found)
-        self._on_line(group, line)
+        if not line.startswith('{"msg"'):  # a worker's own words about its life are for the log
+            self._on_line(group, line)
 
     def log(self, level: str, message: str, **fields: Any) -> None:
         """What a pool says of itself is told by the refusal."""

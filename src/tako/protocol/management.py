@@ -192,7 +192,7 @@ class ReleaseInfo(TypedDict):
     files: int
     bytes: int
     is_current: bool
-    is_complete: bool  # built and once accepted: `rollback` can go there
+    is_complete: bool  # it has served: `rollback` can go there
     live_ms: int | None  # when it last began to serve
 
 

@@ -295,7 +295,6 @@ class Job:
         await orphans.check(self, host, self.told)
         for words in await orphans.misfits(host, self.told):
             self.events.tell("note", "gate", words)
-        self._state.run("complete_release", app=self.site.app, env=self.site.env, release=self.release)
 
     async def _boot(self) -> None:
         site, launch = self.site, self._of_release()
@@ -365,6 +364,7 @@ class Job:
         site = self.site
         with self._state.transaction():
             self._state.run("set_current", app=site.app, env=site.env, release=self.release)
+            self._state.run("complete_release", app=site.app, env=site.env, release=self.release)
             self._state.run("set_live", app=site.app, env=site.env, release=self.release, now_ms=self._now_ms())
             self._state.run("adopt_secrets", app=site.app, env=site.env, job=self.id, now_ms=self._now_ms())
         site.daemon.publish_routes(site, self.release)

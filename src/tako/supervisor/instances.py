@@ -39,6 +39,7 @@ DEATHS = 5
 DEATHS_WITHIN_S = 60.0
 HEALTH_TIMEOUT_S = 5.0
 HEALTH_EVERY_S = 1.0
+LOOP_TIMEOUT_S = 3.0  # for a word that costs the instance nothing
 SICK_AFTER = 3
 
 
@@ -489,8 +490,8 @@ class InstancePool:
     async def _how_is(self, served: Instance) -> str | None:
         if not served.is_serving or not served.is_alive:
             return None
-        if not await served.answers(timeout_s=HEALTH_TIMEOUT_S):
-            return f"did not answer within {HEALTH_TIMEOUT_S:g}s"
+        if not await served.answers(timeout_s=LOOP_TIMEOUT_S):
+            return f"did not answer within {LOOP_TIMEOUT_S:g}s"
         if self.config.health is None:
             return None
         path, host = self.config.health, self.config.health_host

@@ -60,7 +60,7 @@ DELETE FROM releases WHERE app = :app AND env = :env AND release = :release;
 UPDATE releases SET environment = :environment WHERE app = :app AND env = :env AND release = :release;
 
 -- name: complete_release
--- It was built, and its gate let it through: `rollback` may go there.
+-- It has served: `rollback` may go there.
 UPDATE releases SET complete = 1 WHERE app = :app AND env = :env AND release = :release;
 
 -- name: set_live
