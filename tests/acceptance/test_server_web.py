@@ -7,6 +7,7 @@ import os
 import signal
 import socket
 import threading
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import httpx
@@ -132,7 +133,7 @@ def test_a_websocket_an_event_stream_and_a_big_upload_cross_the_switch(app: App)
     found: dict[str, str] = {}
 
     async def upload() -> None:
-        async def body():  # type: ignore[no-untyped-def]
+        async def body() -> AsyncIterator[bytes]:
             for number in range(60):
                 yield b"x" * 500_000
                 if number == 5:

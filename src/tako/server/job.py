@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from tako.server.site import Site
 
 HOLD_S = 600.0
+SAID_LINES = 5  # of a process that ended without a traceback
 
 # What each kind of job goes through. `upload` is the client's part of it, before `commit`.
 DEPLOY: tuple[Phase, ...] = (
@@ -444,7 +445,8 @@ def _numbered(values: Mapping[str, str]) -> dict[str, str]:
 def _words(error: BaseException) -> str:
     if isinstance(error, BootFailed):
         failure = error.failure
-        return failure.reason + (f"\n{failure.short}" if failure.short else "")
+        said = failure.short or "\n".join(f"  {line}" for line in failure.lines[-SAID_LINES:])
+        return failure.reason + (f"\n{said}" if said else "")
     return error.message if isinstance(error, TakoError) else f"{type(error).__name__}: {error}"
 
 

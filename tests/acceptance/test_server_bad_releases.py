@@ -1,0 +1,193 @@
+"""Releases that are no good, each in its own way: refused or taken back, and no request fails while that happens."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from tests.support.dev import is_alive, until
+from tests.support.server import App, failed, finished
+
+pytestmark = pytest.mark.acceptance
+
+SHORT = '[web]\nstart_timeout = "1s"'
+LINGER = """
+import subprocess
+subprocess.Popen(["sleep", "300"], start_new_session=False)
+"""
+
+
+def refused(app: App, release: str, *, phase: str, **files: object) -> str:
+    """Deploy it beside r1 with load running: it is refused in this phase, r1 goes on, and why."""
+    app.deploy("r1")
+    with app.load(clients=3, slow=False) as load:
+        events = app.deploy(release, outcome="failed", **files)  # type: ignore[arg-type]
+        load.more(10)
+    assert load.report.failed == []
+    assert set(load.report.answered) == {"r1"}
+    assert [each["release"] for each in app.status()["instances"]] == ["r1"]
+    found = failed(events)
+    assert found["phase"] == phase
+    return str(found["message"])
+
+
+def test_an_import_error_in_the_web_app(app: App) -> None:
+    message = refused(app, "r2", phase="boot", at_import="import jinja3")
+
+    assert "exited with status 1" in message
+    assert "No module named 'jinja3'" in message
+    assert "app.py:" in message
+
+
+def test_a_startup_that_hangs(app: App) -> None:
+    message = refused(app, "r2", phase="boot", toml=SHORT, at_startup="await asyncio.sleep(600)")
+
+    assert "did not become ready within 1s" in message
+
+
+def test_an_import_that_hangs_is_told_with_its_place(app: App) -> None:
+    message = refused(app, "r2", phase="boot", toml=SHORT, at_import="import time; time.sleep(600)")
+
+    assert "did not become ready within 1s (app.py:" in message
+
+
+def test_a_startup_that_fails(app: App) -> None:
+    fails = 'return await send({"type": "lifespan.startup.failed", "message": "no database"})'
+    message = refused(app, "r2", phase="boot", at_startup=fails)
+
+    assert "no database" in message
+
+
+@pytest.mark.parametrize("status", [404, 500])
+def test_a_health_path_that_answers_with_an_error(app: App, status: int) -> None:
+    message = refused(app, "r2", phase="health", toml='[web]\nhealth = "/up"', status=status)
+
+    assert f"answered /up with {status}" in message
+
+
+def test_a_health_path_that_redirects_is_well(app: App) -> None:
+    app.deploy("r1", toml='[web]\nhealth = "/up"', status=302)
+
+
+def test_settings_that_cannot_be_used(app: App) -> None:
+    message = refused(app, "r2", phase="build", toml="[web]\ninstanzes = 2")
+
+    assert "instanzes" in message
+
+
+def test_a_main_that_is_not_there(app: App) -> None:
+    files = {"tako.toml": 'name = "shop"\nmain = "nowhere:app"\n'}
+
+    assert "nowhere" in refused(app, "r2", phase="boot", files=files)
+
+
+def test_one_that_dies_right_after_the_switch_is_taken_back_without_a_boot(app: App) -> None:
+    app.deploy("r1")
+    (before,) = [each["pid"] for each in app.status()["instances"]]
+    dies = (
+        "from tako.web import runner as _r\n_serve = _r.Runner.serve\n"
+        "async def _die(self):\n    await _serve(self)\n    asyncio.get_running_loop().call_later(0.1, os._exit, 3)\n"
+        "_r.Runner.serve = _die"
+    )
+
+    with app.load(path=str(app.listener), clients=3, slow=False) as load:
+        events = app.deploy("r2", at_import=dies, outcome="rolled_back", toml='[web]\ndrain_timeout = "1s"')
+        load.until_answered_by("r1")
+
+    assert "exited with status 3" in failed(events)["message"]
+    assert finished(events)["message"].startswith("Taken back")
+    assert [each["pid"] for each in app.status()["instances"]] == [before]
+    assert app.ask("releases")["current"] == "r1"
+    # What it was answering as it died is lost; what waited in the queue is not.
+    assert len(load.report.failed) <= 3
+    with app.engine() as engine:
+        run_id = app.get("/enqueue").text
+        assert engine.ask("wait_run", id=run_id, timeout_ms=30_000)["result_json"] == '"r1"'
+
+
+def test_one_that_dies_as_it_begins_to_serve_never_serves(app: App) -> None:
+    patch = "from tako.web import runner as _r\nasync def _die(self): os._exit(9)\n_r.Runner.serve = _die"
+    message = refused(app, "r2", phase="switch", at_import=patch)
+
+    assert "exited with status 9" in message
+    assert "as it began to serve" in message
+
+
+def test_one_that_ignores_sigterm_and_its_drain_is_ended_by_force(app: App) -> None:
+    stubborn = "from tako.web import runner as _r\n_r.Runner.drain = lambda self, timeout_s: None"
+    toml = '[web]\ndrain_timeout = "300ms"'
+    app.deploy("r1", at_import=stubborn, toml=toml)
+    (old,) = [each["pid"] for each in app.status()["instances"]]
+
+    app.deploy("r2", toml=toml)
+
+    until(lambda: not is_alive(old), what="the old instance is gone")
+    assert app.get("/").text == "r2"
+
+
+def test_children_that_an_instance_leaves_behind_go_with_it(app: App) -> None:
+    app.deploy("r1", at_import=LINGER, toml='[web]\ndrain_timeout = "300ms"')
+    (old,) = [each["pid"] for each in app.status()["instances"]]
+    children = [int(pid) for pid in Path(f"/proc/{old}/task/{old}/children").read_text().split()]
+    assert len(children) == 1
+
+    app.deploy("r2")
+
+    until(lambda: not any(is_alive(child) for child in children), what="the child is gone")
+
+
+def test_one_that_prints_without_end_and_without_newlines_blocks_nobody(app: App) -> None:
+    loud = "os.write(1, b'\\xff\\x00' * 500_000); [print('x' * 200) for _ in range(20_000)]"
+    app.deploy("r1", at_import=loud)
+
+    assert app.get("/").text == "r1"
+    until(lambda: len(app.logs()) >= 5_000, what="its lines are in the log")
+
+
+def test_one_that_takes_its_secrets_late_or_never_starts_all_the_same(app: App) -> None:
+    big = {f"KEY_{number}": "x" * 10_000 for number in range(30)}
+    app.deploy("r1")
+    job = app.ask("secrets.put", by="x", secrets=big)["job"]
+    app.client.ended(job)
+
+    assert app.get("/about").json()["secrets"] == big
+
+
+def test_a_group_table_that_no_workflow_uses(app: App) -> None:
+    message = refused(app, "r2", phase="gate", toml="[workflows.mial]\nworkers = 1")
+
+    assert "no workflow is of this group" in message
+
+
+def test_a_worker_that_hangs_at_boot(app: App) -> None:
+    hang = "import time\nfrom tako import workflow\n\ntime.sleep(600)\n\n\n@workflow\ndef slow(ctx):\n    pass\n"
+    toml = '[workflows]\nboot_timeout = "1s"'
+    message = refused(app, "r2", phase="gate", files={"workflows/slow.py": hang}, toml=toml)
+
+    assert "did not become ready within 1s (workflows/slow.py:4" in message
+
+
+def test_a_worker_that_needs_a_secret_that_is_not_there(app: App) -> None:
+    needs = 'from tako import secrets, workflow\n\nKEY = secrets["STRIPE"]\n\n\n@workflow\ndef pay(ctx):\n    pass\n'
+    message = refused(app, "r2", phase="gate", files={"workflows/pay.py": needs})
+
+    assert "STRIPE" in message
+    app.client.deploy(app.name, app.folder / "shop-r2", "r2", secrets={"STRIPE": "sk_live"})
+    assert app.get("/").text == "r2"
+
+
+def test_a_secret_is_in_no_event_no_log_and_no_environment(app: App) -> None:
+    value = "sk_live_0123456789"
+    tells = 'from tako import secrets\nprint("the key is", secrets["KEY"])\n'
+    app.deploy("r1")
+    job = app.ask("secrets.put", by="x", secrets={"KEY": value})["job"]
+    app.client.ended(job)
+
+    events = app.deploy("r2", at_import=tells + 'raise RuntimeError(secrets["KEY"])', outcome="failed")
+
+    assert value not in str(events)
+    assert value not in str(app.logs())
+    (pid,) = [each["pid"] for each in app.status()["instances"]]
+    assert value.encode() not in Path(f"/proc/{pid}/environ").read_bytes()
+    assert value.encode() not in (app.server.data / "state.db").read_bytes()
+    assert (app.server.data / "secret.key").stat().st_mode & 0o077 == 0
