@@ -58,6 +58,7 @@ HOT = {
     "waker": "PRIMARY KEY (event=? AND run=?)",
     "delete_wakers": "wakers_branch",
     "gathered_runs": "wakers_branch",
+    "waits_for": "wakers_branch",
     "unfinished_runs": "sqlite_autoindex_runs_1",
     "outcome": "sqlite_autoindex_runs_1",
     "started_children": "steps_name",
@@ -94,7 +95,9 @@ HOT = {
     "delete_attempts": "PRIMARY KEY (run=?)",
 }
 # Tables that have a handful of rows, lists from json_each, and results of inner queries may be walked.
-SMALL = re.compile(r"SCAN (counts|workers|group_health|registries|schedules|meta|pauses|json_each|family|levels|\(sub)")
+SMALL = re.compile(
+    r"SCAN (counts|workers|group_health|registries|schedules|meta|pauses|json_each|family|levels|awaited|\(sub)"
+)
 # Bound so often that finding names would show.
 POSITIONAL = {
     "insert_run",

@@ -9,7 +9,7 @@ import pytest
 
 from tako.engine import children, runs, wakers
 from tako.engine.events import Held
-from tako.errors import DuplicateRun, LeaseLost, QueueFull
+from tako.errors import DuplicateRun, LeaseLost, QueueFull, StepError
 from tests.support.engine import Rig
 
 
@@ -182,6 +182,33 @@ def test_a_run_that_is_withdrawn_wakes_who_waits_for_it(engine: Rig) -> None:
     engine.do(runs.withdraw, other, now_ms=engine.now_ms)
 
     assert engine.info(parent)["status"] == "pending"
+
+
+def test_a_run_does_not_wait_for_itself(engine: Rig) -> None:
+    parent = engine.start(key="k")
+    assert engine.start_child(parent, workflow="charge", key="k") == parent
+
+    with pytest.raises(StepError, match="this run itself"):
+        engine.gather(parent, parent)
+    assert engine.status(parent) == "running"
+
+
+def test_a_circle_of_waits_is_refused_where_it_closes(engine: Rig) -> None:
+    parent = engine.start(key="k")
+    child = engine.start_child(parent)
+    engine.gather(parent, child)
+    engine.claim("w2", names=("refund",))
+    middle = engine.start_child(child)
+    engine.gather(child, middle)
+    engine.claim("w3", names=("refund",))
+    assert engine.start_child(middle, "again", workflow="charge", key="k") == parent
+
+    with pytest.raises(StepError, match="a run that waits for this one"):
+        engine.gather(middle, parent)
+    with pytest.raises(StepError, match="a run that waits for this one"):
+        engine.sleep(middle, ms=1_000, branches=[{"runs": [parent]}])
+    engine.succeed(middle)
+    assert engine.info(child)["status"] == "pending"
 
 
 def test_a_gather_that_is_said_again_is_parked_still(engine: Rig) -> None:

@@ -123,6 +123,8 @@ PARENTS = """
         {wait}ctx.start("pay", note, 1)
     if how == "confirm":
         {wait}ctx.start("pay", pay.using(confirm=True), 1)
+    if how == "itself":
+        {wait}ctx.gather({wait}ctx.start("again", misuses.using(key="k"), "itself"))
     if how == "twice":
         {wait}ctx.start("pay", pay, 1)
         {wait}ctx.start("pay", pay, 2)
@@ -257,10 +259,11 @@ def test_a_child_whose_key_is_taken_is_waited_for_though_it_is_none(host: Shop) 
         ("function", "start 'pay': expected a workflow, found function"),
         ("confirm", "using(confirm=...) has no effect on a child"),
         ("twice", "The step 'pay' was called twice in one attempt"),
+        ("itself", "gather: this run itself is among those to wait for"),
     ],
 )
 def test_what_cannot_be_meant_ends_the_run_with_the_reason(one: Shop, how: str, words: str) -> None:
-    parent = one.enqueue("misuses", {"how": how})
+    parent = one.enqueue("misuses", {"how": how}, key="k")
 
     assert words in one.ended(parent, status="dead")["reason"]
     assert one.show(parent)["attempt"] == 1

@@ -66,6 +66,7 @@ def park(
     Raises:
         LeaseLost: the worker holds the run no more. Nothing was changed.
         RunNotFound: no such run.
+        StepError: the runs wait for this one.
     """
     run = guard.find(store, run_id)
     if not guard.holds(run, worker_id=worker_id, epoch=epoch):
@@ -84,6 +85,8 @@ def park(
             return {"parked": False, "value_json": resolved}
     else:
         event_name, branches = GATHER, [{"runs": list(runs)}, *branches]
+    if branches:
+        wakers.check(store, run_id, branches)
     is_there = wakers.insert(store, run, branches) if branches else None
     if is_there is not None:
         return _go_on(is_there, of_runs=runs is not None)

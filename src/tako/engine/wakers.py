@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from typing import TypedDict
 
 from tako.engine.store import Reader, Store
+from tako.errors import StepError
 
 # Who waits for a run's end waits for this event with the run's id behind it. No user can send it.
 RUN = "@run:"
@@ -28,6 +29,23 @@ class Branch(TypedDict, total=False):
 def unfinished(store: Reader, runs: Sequence[str]) -> list[str]:
     """Those of these runs that can still end. One that is not there will not."""
     return [row["id"] for row in store.all("unfinished_runs", ids=json.dumps(list(dict.fromkeys(runs))))]
+
+
+def check(store: Reader, run_id: str, branches: Sequence[Branch]) -> None:
+    """Refuse a run that would wait for itself, or for one that waits for it: neither would ever go on.
+
+    A child whose key its parent has is the parent.
+
+    Raises:
+        StepError: nobody was told to wait.
+    """
+    ids = [awaited for branch in branches for awaited in branch.get("runs", ())]
+    if ids and store.one("waits_for", id=run_id, ids=json.dumps(ids)) is not None:
+        who = "this run itself" if run_id in ids else "a run that waits for this one"
+        raise StepError(
+            f"gather: {who} is among those to wait for, so none of them would ever go on.",
+            cure="If it was started with ctx.start, its key is that of a run that has not ended: give it another key.",
+        )
 
 
 def insert(store: Store, run: sqlite3.Row, branches: Sequence[Branch]) -> int | None:

@@ -38,6 +38,18 @@ SELECT DISTINCT runs.id FROM wakers JOIN runs ON runs.seq = wakers.run WHERE wak
 -- What a run still waits for, for people.
 SELECT substr(event, 6) AS id FROM wakers WHERE run = :run AND event LIKE '@run:%';
 
+-- name: waits_for
+-- Whether these runs, or any that they wait for, wait for :id, or are it. Follows rows of `wakers`, of which runs that
+-- do not gather have none.
+WITH RECURSIVE awaited (id) AS (
+  SELECT value FROM json_each(:ids)
+  UNION
+  SELECT substr(wakers.event, 6)
+    FROM awaited JOIN runs ON runs.id = awaited.id JOIN wakers ON wakers.run = runs.seq
+   WHERE wakers.event LIKE '@run:%'
+)
+SELECT 1 FROM awaited WHERE id = :id LIMIT 1;
+
 -- name: unfinished_runs
 -- Of these; :ids is a JSON list.
 SELECT id FROM runs WHERE id IN (SELECT value FROM json_each(:ids)) AND ended_ms IS NULL;
