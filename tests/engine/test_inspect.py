@@ -209,3 +209,32 @@ def test_an_overview_has_what_a_person_must_see(engine: Rig) -> None:
     overview = inspect.overview(engine.store, now_ms=engine.now_ms)
 
     assert overview == inspect.Overview(unseen_dead={"charge": 1}, oldest_ready_ms={"refund": 70}, late_schedules=[])
+
+
+def test_a_key_is_found_under_every_workflow_by_the_index(engine: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    both = [engine.enqueue(workflow, key="k:7") for workflow in ("charge", "refund")]
+    engine.enqueue("charge", key="k:8")
+    asked: list[str] = []
+    engine.store.connection.set_trace_callback(asked.append)
+
+    page = inspect.list_runs(engine.store, key="k:7")
+
+    engine.store.connection.set_trace_callback(None)
+    assert [run["id"] for run in page.runs] == both[::-1]
+    assert not any("ORDER BY r.seq DESC" in text and "json_each('[" not in text for text in asked)
+
+
+@pytest.mark.parametrize("text", ["run-1", "run-", "RUN-1", "r…1", "r...1", "n-1", " run-1 "])
+def test_search_looks_at_both_ends_of_an_id(engine: Rig, text: str) -> None:
+    run_id = engine.enqueue()
+
+    assert run_id in [run["id"] for run in inspect.search(engine.store, text=text)]
+
+
+def test_search_finds_keys_by_their_beginning_and_nothing_else(engine: Rig) -> None:
+    found = engine.enqueue("charge", key="order:7")
+    engine.enqueue("refund", key="my order:7")
+
+    assert [run["id"] for run in inspect.search(engine.store, text="order:")] == [found]
+    for nothing in ("rder", "…", "order:8", "x…y", "%", "_", "run-1…zzz"):
+        assert inspect.search(engine.store, text=nothing) == [], nothing

@@ -328,7 +328,9 @@ def _among(
     """The rows that can be in the list, when an index tells that they are few; None: walk all from the newest on."""
     if parent_id is not None:
         return [row["seq"] for row in reader.all("children_by_id", id=parent_id)]
-    if key is not None and names is not None:
+    if key is not None:
+        if names is None:  # the index is by workflow and key
+            names = sorted({row["workflow"] for row in reader.all("all_counts")})
         return [row["seq"] for name in names for row in reader.all("runs_with_key", workflow=name, key=key)]
     states = _PENDING if status == "pending" else (status,) if status is not None else ()
     if not states:
