@@ -16,7 +16,7 @@ def drawn(ring: Ring, *, depth: int = 0, now_ms: int = T, range: str = "5m") -> 
 
 @pytest.mark.parametrize(
     ("top", "expected"),
-    [(0, 1), (0.3, 0.4), (1, 1), (1.01, 2), (3, 4), (4.5, 5), (7, 10), (99, 100), (101, 200), (4_000, 4_000)],
+    [(0, 1), (0.3, 0.4), (1, 1), (1.01, 2), (3, 4), (4.5, 6), (7, 8), (99, 100), (101, 200), (4_000, 4_000)],
 )
 def test_an_axis_ends_at_a_round_number(top: float, expected: float) -> None:
     assert nice(top) == pytest.approx(expected)

@@ -7,6 +7,7 @@ import json
 import re
 import socket
 import threading
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -226,10 +227,11 @@ def test_nonsense_on_the_port_does_not_harm_it(bookshop: Bookshop) -> None:
         b"A" * 100_000 + b"\r\n\r\n",
     ):
         with socket.create_connection((host, int(port)), timeout=10) as connection:
-            connection.sendall(nonsense)
-            connection.shutdown(socket.SHUT_WR)
-            with connection.makefile("rb") as file:
-                file.read()
+            with suppress(OSError):  # it may be cut off before it has said all
+                connection.sendall(nonsense)
+                connection.shutdown(socket.SHUT_WR)
+                while connection.recv(65_536):
+                    pass
     assert ask(bookshop.pages).status == 200
 
 

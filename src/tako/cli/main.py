@@ -48,7 +48,7 @@ SECTIONS: dict[str, dict[str, str]] = {
     },
 }
 # They ask an engine, and it may be that of a deployed app: --env and --server.
-OF_ANY_ENGINE = frozenset({"enqueue", "runs", "workflows", "schedules", "status", "logs"})
+OF_ANY_ENGINE = frozenset({"enqueue", "runs", "workflows", "schedules", "status", "logs", "open"})
 COMMANDS = {name: line for section in SECTIONS.values() for name, line in section.items()}
 
 

@@ -153,11 +153,11 @@ def _age(samples: Sequence[Sample], wanted: Range, *, now_ms: int) -> Chart:
 
 
 def nice(top: float) -> float:
-    """The next larger of 1, 2, 4, 5 or 10 times a power of ten, so that the half of it is round, too."""
+    """The next larger of 1, 2, 4, 6, 8 or 10 times a power of ten, so that the half of it is round, too."""
     if top <= 0:
         return 1.0
     power = 10.0 ** math.floor(math.log10(top))
-    return next(step * power for step in (1, 2, 4, 5, 10) if top <= step * power * (1 + 1e-9))
+    return next(step * power for step in (1, 2, 4, 6, 8, 10) if top <= step * power * (1 + 1e-9))
 
 
 def _short(value: float) -> str:

@@ -58,9 +58,17 @@ class Dashboard:
 
     async def _begin(self) -> None:
         # The kernel keeps who has connected meanwhile.
+        await (await self._loaded()).start(self._sockets)
+
+    async def protocol(self) -> Callable[[], asyncio.Protocol]:
+        """What makes the protocol of a connection that has come in another way than by these sockets."""
+        return (await self._loaded()).protocol
+
+    async def _loaded(self) -> Serving:
         serving = await asyncio.to_thread(_load)
-        self._serving = serving(self._apps, key=self._key)
-        await self._serving.start(self._sockets)
+        if self._serving is None:
+            self._serving = serving(self._apps, key=self._key)
+        return self._serving
 
 
 def _load() -> type[Serving]:

@@ -37,18 +37,18 @@ class Serving:
             date_header=False,
             timeout_keep_alive=75,
         )
+        self._config.load()
+        self._factory = cast(Callable[..., asyncio.Protocol], self._config.http_protocol_class)
+
+    def protocol(self) -> asyncio.Protocol:
+        """One connection."""
+        return self._factory(config=self._config, server_state=self._state, app_state={})
 
     async def start(self, sockets: Sequence[socket.socket]) -> None:
         """Accept."""
-        self._config.load()
-        factory = cast(Callable[..., asyncio.Protocol], self._config.http_protocol_class)
         loop = asyncio.get_running_loop()
-
-        def protocol() -> asyncio.Protocol:
-            return factory(config=self._config, server_state=self._state, app_state={})
-
         for sock in sockets:
-            self._servers.append(await loop.create_server(protocol, sock=sock.dup()))
+            self._servers.append(await loop.create_server(self.protocol, sock=sock.dup()))
 
     async def stop(self) -> None:
         """Accept no more, end the pages that listen, let requests in flight be answered, then cut them off."""

@@ -112,7 +112,19 @@ class Channel:
             TakoError: the server has no such app, or it does not run.
         """
         self.call("connect", ref)
-        assert not self._messages, "the app's socket spoke first"
+        return self._given_away()
+
+    def browse(self, ref: Mapping[str, str]) -> tuple[Conversation, str]:
+        """Become a connection to the server's dashboard, in HTTP; and the path at which the app's pages begin.
+
+        Raises:
+            TakoError: the server has no such app, or it does not run.
+        """
+        path: str = self.call("dashboard", ref)["path"]
+        return self._given_away(), path
+
+    def _given_away(self) -> Conversation:
+        assert not self._messages, "the other side spoke first"
         self._is_closed = True
         return self._talk
 

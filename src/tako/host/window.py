@@ -24,16 +24,12 @@ NOT_HERE = WORKER_COMMANDS | {"subscribe"}
 
 
 class Window:
-    """One app. Use it on the loop's thread."""
+    """One app. Use it on the loop's thread. `name` is what it is called among the others that are shown."""
 
-    def __init__(self, host: AppHost) -> None:
+    def __init__(self, host: AppHost, *, name: str | None = None) -> None:
         self._host = host
+        self.name = name or host.config.name
         self._commands = {name: handler for name, handler in commands(host).items() if name not in NOT_HERE}
-
-    @property
-    def name(self) -> str:
-        """The app's name."""
-        return self._host.config.name
 
     @property
     def ring(self) -> Ring:

@@ -61,8 +61,9 @@ class Connection(asyncio.Protocol):
     """One client. Handlers use `principal`, `peer`, `push`, `close`, `closed`; `state` is theirs to keep things in."""
 
     __slots__ = (
-        "_busy", "_ended", "_framer", "_half_line", "_has_left", "_lines", "_out", "_out_bytes", "_pending", "_server",
-        "_transport", "_turn", "_unread", "_unread_bytes", "_waiting", "closed", "peer", "principal", "state",
+        "_busy", "_ended", "_framer", "_half_line", "_has_left", "_heir", "_lines", "_out", "_out_bytes", "_pending",
+        "_server", "_transport", "_turn", "_unread", "_unread_bytes", "_waiting", "closed", "peer", "principal",
+        "state",
     )  # fmt: skip
 
     def __init__(self, server: Server) -> None:
@@ -82,6 +83,7 @@ class Connection(asyncio.Protocol):
         self._has_left = asyncio.Event()  # what was sent has been read
         self._has_left.set()
         self._turn = asyncio.Lock()
+        self._heir: Callable[[], asyncio.Protocol] | None = None  # who has the connection after the reply
         self.closed = False
         self.peer = Peer(pid=0, uid=-1)
         self.principal: Principal | None = None
@@ -276,7 +278,9 @@ class Connection(asyncio.Protocol):
         else:
             self.push(reply)
             self._finish_turn()
-        if self._ended and self._pending == 0:
+        if self._heir is not None and reply["status"] == "ok":
+            self._become(self._heir())
+        elif self._ended and self._pending == 0:
             self.close()
 
     def _finish_turn(self) -> None:
@@ -327,6 +331,26 @@ class Connection(asyncio.Protocol):
         other.opened(self)
         self.principal = None
         self.state = {}
+
+    def become(self, heir: Callable[[], asyncio.Protocol]) -> None:
+        """With the reply to the request that is being answered, another protocol takes the connection over."""
+        self._heir = heir
+
+    def _become(self, protocol: asyncio.Protocol) -> None:
+        self._flush()
+        transport, self._heir = self._transport, None
+        if self.closed or transport is None:
+            return
+        if self._lines or self._framer.buffered or self._pending:  # it has not waited for the reply
+            self._abort()
+            return
+        self.closed = True
+        self._half_line, self._unread = _disarmed(self._half_line), _disarmed(self._unread)
+        self._server.closed(self)
+        transport.set_write_buffer_limits()
+        transport.set_protocol(protocol)
+        protocol.connection_made(transport)
+        transport.resume_reading()
 
     def close(self) -> None:
         """Close after what was sent has left."""

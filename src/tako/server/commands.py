@@ -21,7 +21,7 @@ from tako.host.fields import body, flag, integer, optional_integer, optional_tex
 from tako.protocol.management import MANAGEMENT_PROTOCOL, Phase, secrets_hash
 from tako.rpc.auth import Peer, Principal, Role
 from tako.rpc.connection import Connection, Handler, Message
-from tako.server import launching, layout, logs, metrics, routing, stage, status
+from tako.server import dashboard, launching, layout, logs, metrics, routing, stage, status
 from tako.server.events import stored
 from tako.server.job import Job
 from tako.server.site import Site
@@ -44,7 +44,7 @@ def commands(daemon: Daemon) -> dict[str, Handler]:
         "deploy.begin": own.begin, "blob.put": own.blob_put, "deploy.commit": own.commit, "deploy.switch": own.switch,
         "deploy.abort": own.abort, "deploy.attach": own.attach, "releases": own.releases, "rollback": own.rollback,
         "scale": own.scale, "delete": own.delete, "secrets.put": own.secrets_put, "secrets.names": own.secrets_names,
-        "logs": own.logs, "maintenance": own.maintenance, "connect": own.connect,
+        "logs": own.logs, "maintenance": own.maintenance, "connect": own.connect, "dashboard": own.dashboard,
     }  # fmt: skip
 
 
@@ -432,6 +432,16 @@ class Commands:
         host = site.host
         asyncio.get_running_loop().call_soon(connection.hand_over, host.server)
         return {}
+
+    async def dashboard(self, connection: Connection, message: Message) -> Any:
+        """From here on the connection is one to the dashboard, in HTTP. `path` is where the app's pages begin."""
+        site = self._site(message)
+        if site.host is None:
+            raise TakoError(
+                f"{site.app} ({site.env}) has no engine that runs: {site.failure or 'nothing was deployed'}"
+            )
+        connection.become(await self._daemon.pages.protocol())
+        return {"path": f"/{self._daemon.pages.key}/{dashboard.name_of(site)}/"}
 
 
 def _no_secrets(site: Site) -> str:

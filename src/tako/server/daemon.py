@@ -26,6 +26,7 @@ from tako.protocol.management import AppRef
 from tako.rpc.server import Server
 from tako.server import commands, layout, metrics, notify, recover, routing
 from tako.server.blobs import Blobs
+from tako.server.dashboard import Pages
 from tako.server.environments import Environments, Tools
 from tako.server.hosts import Hosts
 from tako.server.job import Job
@@ -73,6 +74,7 @@ class Daemon:
         self._tasks: set[asyncio.Task[None]] = set()
         self._relay: Relay | None = None
         self._metrics: metrics.MetricsServer | None = None
+        self.pages = Pages(self)
 
     # --- life -------------------------------------------------------------------------------------------------------
 
@@ -134,6 +136,7 @@ class Daemon:
             await self._relay.close()
         if self._metrics is not None:
             await self._metrics.stop()
+        await self.pages.stop()
         await self.server.stop()
         for task in list(self._tasks):
             task.cancel()

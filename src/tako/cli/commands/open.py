@@ -9,11 +9,12 @@ from __future__ import annotations
 import argparse
 import html
 import os
+from contextlib import suppress
 from pathlib import Path
 
 from tako.cli.context import Context
 from tako.cli.errors import DONE
-from tako.errors import NoEngine
+from tako.errors import NoEngine, TakoError
 
 PAGE = '<!doctype html><meta charset="utf-8"><meta http-equiv="refresh" content="0; url={url}"><title>Tako</title>\n'
 
@@ -26,24 +27,63 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(context: Context, args: argparse.Namespace) -> int:
     """Open it. With --json: `{"url": …}` and no browser."""
+    if context.where is not None:
+        return _of_a_server(context, args)
     engine = context.engine()
     place = engine.place
     if not place.dashboard:
         raise NoEngine("The engine of this folder has no dashboard.", cure="Start it again with `tako dev`.")
-    url = f"{place.dashboard}{place.app}/"
-    if args.run is not None:
-        from tako.cli import run_ids
-
-        url += f"runs/{run_ids.resolve(engine, args.run)}"
-    if context.output.json:
-        context.output.document({"url": url})
-    elif args.print or not _browse(place.folder / ".tako" / "dashboard.html", url):
-        if not args.print:
-            context.output.say("No browser could be started here. The dashboard is at:")
-        context.output.result(url)
-    else:
-        context.output.done("Opened the dashboard. Its address: tako open --print")
+    url = f"{place.dashboard}{place.app}/{_page(context, args)}"
+    _tell(context, args, url, page=place.folder / ".tako" / "dashboard.html")
     return DONE
+
+
+def _of_a_server(context: Context, args: argparse.Namespace) -> int:
+    """Through SSH, until Ctrl-C."""
+    from tako.cli import deployed
+    from tako.cli.tunnel import Tunnel
+
+    assert context.where is not None
+    target = deployed.target(context, context.where)
+    if len(target.servers) > 1:
+        names = " or --server ".join(server.name for server in target.servers)
+        raise TakoError(
+            f"{target.environment.name} is on {len(target.servers)} servers, and each has a dashboard of its own.",
+            cure=f"Name one: --server {names}",
+        )
+    page = _page(context, args)
+    link = deployed.connection(target.servers[0])
+    link.connect()
+    with Tunnel(link, target.ref) as tunnel:
+        folder = target.config.root / ".tako"
+        folder.mkdir(mode=0o700, exist_ok=True)
+        _tell(context, args, tunnel.url + page, page=folder / "dashboard.html")
+        name = target.servers[0].name
+        context.output.say(f"It comes through SSH from {name}, as long as this runs. (Ctrl-C ends it)")
+        context.output.flush()
+        with suppress(KeyboardInterrupt):
+            tunnel.serve()
+    return DONE
+
+
+def _page(context: Context, args: argparse.Namespace) -> str:
+    if args.run is None:
+        return ""
+    from tako.cli import run_ids
+
+    return f"runs/{run_ids.resolve(context.engine(), args.run)}"
+
+
+def _tell(context: Context, args: argparse.Namespace, url: str, *, page: Path) -> None:
+    output = context.output
+    if output.json:
+        output.document({"url": url})
+    elif args.print or not _browse(page, url):
+        if not args.print:
+            output.say("No browser could be started here. The dashboard is at:")
+        output.result(url)
+    else:
+        output.done("Opened the dashboard. Its address: tako open --print")
 
 
 def _browse(page: Path, url: str) -> bool:
