@@ -161,3 +161,42 @@ def test_a_file_saved_every_second_during_a_long_run_makes_no_pile_of_processes(
         shown = dev.json("runs", "show", run_id)
         assert shown["attempt"] == 1, "handed back uncounted"
         until(lambda: len(dev.workers()) <= 1, what="old workers are gone")
+
+
+FAN_OUT = """
+from tako import AsyncContext, Context, workflow
+
+@workflow
+def leaf(ctx: Context, n: int) -> int:
+    return ctx.step("square", lambda: n * n)
+
+@workflow
+async def tree(ctx: AsyncContext, count: int) -> int:
+    runs = [await ctx.start(f"leaf-{n}", leaf, n) for n in range(count)]
+    return sum(await ctx.gather(*runs))
+"""
+
+
+def test_a_fan_out_whose_engine_and_worker_are_killed_starts_each_child_once_and_gathers_them_all(folder: Path) -> None:
+    write(folder, {"app.py": FASTAPI, "workflows/__init__.py": "", "workflows/fan.py": FAN_OUT})
+    with Dev(folder) as dev:
+        run_id = dev.http("/enqueue/tree", {"count": 150}).json()["id"]
+        for least in (20, 80):
+
+            def enough(least: int = least) -> bool:
+                return len(dev.json("runs", "list", "--parent", run_id, "--limit", "1000")["runs"]) >= least
+
+            until(enough, what=f"{least} children")
+            workers = [worker["pid"] for worker in dev.workers() if worker["pid"]]
+            dev.kill()
+            for pid in workers:
+                if is_alive(pid):
+                    os.kill(pid, signal.SIGKILL)
+            dev.start()
+
+        until(lambda: dev.json("runs", "show", run_id)["status"] == "succeeded", what="the tree succeeds")
+        shown = dev.json("runs", "show", run_id)
+        children = dev.json("runs", "list", "--parent", run_id, "--limit", "1000")["runs"]
+        assert shown["result"] == sum(n * n for n in range(150))
+        assert len(children) == 150
+        assert {child["status"] for child in children} == {"succeeded"}
