@@ -62,7 +62,10 @@ class Request:
 
 
 def _fields(encoded: bytes) -> dict[str, str]:
-    found = parse_qs(encoded.decode("utf-8", "replace"), keep_blank_values=True, max_num_fields=1_000)
+    try:
+        found = parse_qs(encoded.decode("utf-8", "replace"), keep_blank_values=True, max_num_fields=100)
+    except ValueError:  # more fields than any form of ours has
+        return {}
     return {name: values[0] for name, values in found.items()}
 
 

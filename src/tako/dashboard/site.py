@@ -161,7 +161,9 @@ class View:
     def url(self, path: str = "", /, **query: str | int | None) -> str:
         """The address of a page of this app."""
         given = {name: str(value) for name, value in query.items() if value not in (None, "")}
-        return f"/{self.site.key}/{self.app.name}/{path}" + (f"?{urlencode(given, quote_via=quote)}" if given else "")
+        return f"/{self.site.key}/{self.app.name}/{quote(path)}" + (
+            f"?{urlencode(given, quote_via=quote)}" if given else ""
+        )
 
     def page(self, template: str, *, here: str, code: int = 200, **context: Any) -> Response:
         """The page. `here` is the entry of the navigation that it belongs to."""

@@ -83,7 +83,7 @@ class _Enqueueing:
 
     def __enter__(self) -> None:
         runs = self._runs
-        if not runs or "trace" in runs[0]:  # written down earlier, and carried since
+        if tracer() is None or not runs or "trace" in runs[0]:  # the last: written down earlier, and carried since
             return
         more = f" ×{len(runs)}" if len(runs) > 1 else ""
         self._opened = begin(
