@@ -42,11 +42,11 @@ without resolving anything, are rows of `wakers`: the ends of its children, and 
 **A child is started once** (`children.py`): with the step of that name, in one transaction, by who holds the parent. A
 cancel ends parent and children in one transaction too, so none is started afterwards, and none is left.
 
-**One thread writes** (`writer.py`), and commits together what arrived together. Rules are plain functions of the
-store, the time and, where needed, a source of chance: they run on a fake clock and in memory as well as here. A rule
-raises a TakoError before its first write or not at all, which is why a hundred callers can share one transaction. What
-a transaction means for others (a run is ready, one has ended, something is due later) is emitted as events and handed
-out after COMMIT, never before.
+**One place writes** (`writer.py`), one transaction at a time, and commits together what arrived together. Rules are
+plain functions of the store, the time and, where needed, a source of chance: they run on a fake clock and in memory as
+well as here. A rule raises a TakoError before its first write or not at all, which is why a hundred callers can share
+one transaction. What a transaction means for others (a run is ready, one has ended, something is due later) is emitted
+as events and handed out after COMMIT, never before.
 
 **Numbers are kept, not counted.** How many runs of a workflow are in which lane or state is a row that the same
 transaction keeps right, with a mirror in memory; the supervisors ask it all the time.
