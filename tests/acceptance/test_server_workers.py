@@ -115,8 +115,7 @@ def test_the_daemon_killed_at_the_flip_claims_nothing_twice(app: App) -> None:
     assert {runs[run_id]["status"] for run_id in run_ids} == {"succeeded"}
     ended = Counter(line[1] for line in app.ledger() if line[0] == "end")
     assert max(ended.values()) == 1
-    app.client.socket.close()
-    app.client = server.client()
+    app.reconnect()
 
 
 def test_a_roll_back_to_a_release_without_a_workflow_keeps_its_runs_and_says_so(app: App) -> None:

@@ -398,6 +398,11 @@ class App:
     ) -> None:
         self.client.socket.close()
 
+    def reconnect(self) -> None:
+        """Another connection, to a daemon that was started anew."""
+        self.client.socket.close()
+        self.client = self.server.client()
+
     def deploy(
         self, release: str, *, outcome: str = "live", begin: Mapping[str, Any] | None = None, **files: Any
     ) -> list[Event]:

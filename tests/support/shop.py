@@ -120,6 +120,7 @@ RELEASE = "{release}"
 
 @workflow
 def charge(ctx: Context, order: int = 0, takes_s: float = 0.0) -> str:
+    ctx.log.info("charging")
     return ctx.step("charge", pay, order, takes_s, ctx.run_id)
 
 

@@ -40,6 +40,7 @@ class Groups:
         self._kept: dict[str, tuple[str, GroupRegistry]] = {}  # by group: the release, and what it declares
         self.pools: dict[str, WorkerPool] = {}
         self._changed = asyncio.Event()
+        self._releases: dict[str, str] = {}  # by worker, for its lines in the log
         self._leaving: list[WorkerPool] = []
         self.gate: Gate | None = None  # of a release that is being tried
 
@@ -245,6 +246,7 @@ class Groups:
     def spawn_request(self, group: str, worker_id: str, solo: bool) -> SpawnRequest:
         """What to start for a worker of this group."""
         host = self._host
+        self._releases[worker_id] = host.release
         return host.launch.worker(
             group,
             worker_id=worker_id,
@@ -274,6 +276,7 @@ class Groups:
 
     def forget_worker(self, worker_id: str) -> None:
         """Its process is gone."""
+        self._releases.pop(worker_id, None)
         self._host.tokens.forget(worker_id)
         self._host.rounds.hearing.forget(worker_id)
         self._later(health_rows.forget_worker, worker_id=worker_id)
@@ -287,7 +290,7 @@ class Groups:
         self._host.hub.publish(
             lines.parse(
                 line, now_ms=self._host.clock.now_ms(), scope="worker", group=group, pid=pid,
-                release=self._host.release if self._host.is_fixed else None,
+                release=self._releases.get(worker_id, self._host.release) if self._host.is_fixed else None,
             )
         )  # fmt: skip
 

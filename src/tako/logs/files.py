@@ -128,6 +128,21 @@ def read(
     return list(found)
 
 
+def positions(folder: Path, spools: set[str]) -> dict[str, int]:
+    """How far these spools have been kept here, by name: the newest line of each tells.
+
+    Reads from the newest file back, and no further than all are found.
+    """
+    found: dict[str, int] = {}
+    for path, _ in reversed(_files(folder)):
+        for line in _lines(path):
+            if (spool := line.get("spool")) is not None and spool in spools:
+                found[spool] = max(found.get(spool, 0), line.get("at", 0))
+        if spools <= found.keys():
+            break
+    return found
+
+
 def last_crash(folder: Path, *, group: str | None = None, limit: int = 200) -> list[LogLine]:
     """The last lines of the worker that crashed last, as `Hub.last_crash`; looks through all files."""
     for path, _ in reversed(_files(folder)):

@@ -314,4 +314,6 @@ class LogLine(TypedDict):
     pid: NotRequired[int]
     instance: NotRequired[str]  # on a server: of the web app
     release: NotRequired[str]
+    spool: NotRequired[str]  # on a server, in its files: where the line was read, so that none is kept twice
+    at: NotRequired[int]
     fields: NotRequired[dict[str, Any]]

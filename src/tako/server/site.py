@@ -16,12 +16,14 @@ from tako.errors import StoreDamaged, TakoError
 from tako.host import activation, lines
 from tako.host.app import AppHost
 from tako.host.launch import Launch
+from tako.logs import files
 from tako.logs.files import LogFiles
 from tako.logs.hub import Hub
 from tako.protocol.messages import LogLine
 from tako.protocol.messages import Registry as GroupRegistry
 from tako.server import launching, layout, stage
 from tako.server.records import Records
+from tako.supervisor import output
 from tako.supervisor.instance import Failure
 from tako.supervisor.instances import InstancePool, Ready, WebConfig
 from tako.supervisor.listener import Listener
@@ -50,11 +52,25 @@ class Site:
         self.user = daemon.spawner.user_of(app)
         layout.make_app(self.layout, uid=self.user.uid if self.user else None)
         self._files = LogFiles(self.layout.data / "logs")
-        self.hub = Hub(sinks=(self._files.write,))
+        self.hub = Hub(sinks=(self._keep,))
+        self._go_on_reading()
         self.records = Records(
             daemon.state, app=app, env=env, now_ms=daemon.clock.now_ms,
             on_end=lambda name: daemon.spawner.end_scope(name, app=app, env=env),
         )  # fmt: skip
+
+    # --- its log ----------------------------------------------------------------------------------------------------
+
+    def _keep(self, line: LogLine) -> None:
+        if output.reading.spool:
+            line["spool"], line["at"] = output.reading.spool, output.reading.at
+        self._files.write(line)
+
+    def _go_on_reading(self) -> None:
+        """What the daemon before us has kept of a process's output is not read again, whenever it died."""
+        spools = {path.name: path for path in (self.layout.data / "spool").glob("*.spool")}
+        for name, at in files.positions(self.layout.data / "logs", set(spools)).items():
+            output.go_on_at(spools[name], at)
 
     # --- what is written down ---------------------------------------------------------------------------------------
 

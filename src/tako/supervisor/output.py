@@ -41,6 +41,28 @@ _VISIBLE = {code: ascii(chr(code))[1:-1] for code in _UNSAFE}
 _CONTROL = re.compile(f"[{''.join(re.escape(chr(code)) for code in _UNSAFE)}]")
 
 
+class Reading:
+    """Where the line that is being handed over ends: in which spool, at which byte. For whoever keeps lines on disk: a
+    daemon that dies right after may find there what it need not read again (`go_on_at`)."""
+
+    spool = ""
+    at = 0
+
+
+# One loop reads all spools, and a line is handed over without a wait; so there is one of these.
+reading = Reading()
+
+
+def go_on_at(spool: Path, at: int) -> None:
+    """Have the next follower of a spool begin there, if its cursor lies before it."""
+    fd = os.open(_cursor_of(spool), os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    try:
+        if _read_cursor(fd) < at:
+            os.pwrite(fd, b"%020d" % at, 0)
+    finally:
+        os.close(fd)
+
+
 def keep(text: str) -> str:
     """The redaction of a process without secrets."""
     return text
@@ -85,7 +107,7 @@ class Follower:
             more = self._read_slice()
             await asyncio.sleep(0)  # a loud process's last words are read in turns with everybody else
         if self._rest and not self._cutting:
-            self._hand_over(self._rest)
+            self._hand_over(self._rest, at=self._offset)
         self.discard()
 
     def discard(self) -> None:
@@ -151,6 +173,7 @@ class Follower:
 
     def _cut_into_lines(self, chunk: bytes) -> int:
         """Hand over the lines that end in the chunk; how many of its bytes were taken. The others are read again."""
+        at = self._offset - len(self._rest)
         *lines, after = chunk.split(b"\n", SLICE_LINES)
         taken = len(chunk) - len(after) if len(lines) == SLICE_LINES else len(chunk)
         if lines:
@@ -159,25 +182,30 @@ class Follower:
         if taken == len(chunk):
             self._rest += after
         if self._cutting and lines:
-            del lines[0]
+            at += len(lines.pop(0)) + 1
             self._cutting = False
         for line in lines:
-            self._hand_over(line)
+            at += len(line) + 1
+            self._hand_over(line, at=at)
         if self._cutting:
             self._rest = b""
         elif len(self._rest) > MAX_LINE_BYTES:
-            self._hand_over(self._rest)
+            self._hand_over(self._rest, at=self._offset + taken)
             self._rest, self._cutting = b"", True
         return taken
 
-    def _hand_over(self, line: bytes) -> None:
+    def _hand_over(self, line: bytes, *, at: int) -> None:
         said = line[:MAX_LINE_BYTES].decode(errors="replace")
         redacted = self._redact(said)
         self._has_secrets = self._has_secrets or redacted != said
         text = clean(redacted)
         if len(line) > MAX_LINE_BYTES:
             text += " … (cut: a line may have 64 KiB)"
-        self._say(text)
+        reading.spool, reading.at = self._path.name, at
+        try:
+            self._say(text)
+        finally:
+            reading.spool = ""
 
     def _say(self, text: str) -> None:
         self.tail.append(text)
