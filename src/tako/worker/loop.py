@@ -318,12 +318,14 @@ class Worker:
         is_lined_up = self._crew.go()
         if self._aio is not None:
             self._aio.hand_over()
+        # Before it is sent: who begins a run ahead leaves to us what its place has asked for.
+        has_ahead = self._claims.look()
         self._claims.flush()
-        return self._claims.look() or is_lined_up
+        return has_ahead or is_lined_up
 
     def _look_after_batch(self) -> bool:
-        is_lined_up = self._crew.look()
-        return self._claims.look() or is_lined_up
+        has_ahead = self._claims.look()
+        return self._crew.look() or has_ahead
 
     def _pushed(self, message: Message) -> None:
         if message.get("push") != "cancel":
