@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import re
 import tarfile
@@ -58,3 +59,11 @@ def test_what_is_sent_unpacks_with_uv_executable() -> None:
         modes = {entry.name: entry.mode for entry in archive.getmembers()}
 
     assert modes == {"uv": 0o755, "wheels/a.whl": 0o644, "units/u": 0o644}
+
+
+def test_what_the_server_has_is_not_sent_again() -> None:
+    load = payload.Payload(version="1", wheel="a.whl", files={"uv": b"#!", "wheels/a.whl": b"x", "units/u": b"y"})
+    present = [hashlib.sha256(data).hexdigest() for data in (b"#!", b"y")]
+
+    with tarfile.open(fileobj=io.BytesIO(load.tar(present=present))) as archive:
+        assert archive.getnames() == ["wheels/a.whl", "units/u"]

@@ -22,7 +22,7 @@ def scripts() -> list[list[str]]:
     ]  # fmt: skip
 
 
-@pytest.mark.parametrize("argv", scripts(), ids=lambda argv: argv[2].split("\n")[0][:40])
+@pytest.mark.parametrize("argv", scripts(), ids=lambda argv: argv[2].split("\n")[1].strip()[:40])
 def test_each_script_is_one_that_a_posix_shell_can_read(argv: list[str]) -> None:
     assert argv[:2] == ["sh", "-euc"]
 

@@ -23,9 +23,12 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable
 from pathlib import Path
+from types import TracebackType
 from typing import IO, Self
+
+from tests.support.server import SERVER, Server
 
 ROOT = Path(__file__).parents[2]
 BUILD = ROOT / "build" / "box"
@@ -55,16 +58,14 @@ class Keys:
 
 
 class PlainBox:
-    """sshd on a free port of 127.0.0.1, and the daemon beside it. A `with` starts and ends both."""
+    """sshd on a free port of 127.0.0.1, and `server` behind it. A `with` starts and ends both."""
 
-    def __init__(self, folder: Path, *, watch_s: float = 0.5) -> None:
+    def __init__(self, folder: Path, *, watch_s: float = 0.4) -> None:
+        folder.mkdir(exist_ok=True)
         self.folder = folder
         self.keys = Keys(folder)
-        self.data = folder / "data"
-        self.run = Path(tempfile.mkdtemp(prefix="tako-box-"))  # short: sockets lie in it
-        self.port, self.http_port = free_port(), free_port()
-        self._watch_s = watch_s
-        self._daemon: subprocess.Popen[bytes] | None = None
+        self.server = Server(folder, watch_s=watch_s)
+        self.port = free_port()
 
     @property
     def address(self) -> str:
@@ -73,19 +74,24 @@ class PlainBox:
     def __enter__(self) -> Self:
         self._write_ssh()
         self.start_ssh()
-        self.start_daemon()
+        try:
+            self.server.start()
+        except BaseException:
+            self.stop_ssh()
+            raise
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self.stop_daemon()
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.stop_ssh()
-        shutil.rmtree(self.run)
+        self.server.__exit__(kind, error, trace)
 
     def _write_ssh(self) -> None:
         binaries = self.folder / "bin"
         binaries.mkdir()
         wrapper = binaries / "tako-server"
-        wrapper.write_text(f'#!/bin/sh\nexec {_tako_server()} --run-dir {self.run} "$@"\n')
+        wrapper.write_text(f'#!/bin/sh\nexec {SERVER} --run-dir {self.server.run} "$@"\n')
         wrapper.chmod(0o755)
         authorized = self.folder / "authorized_keys"
         authorized.write_text(Path(f"{self.keys.login}.pub").read_text())
@@ -97,7 +103,8 @@ class PlainBox:
 
     def start_ssh(self) -> None:
         sshd = shutil.which("sshd") or "/usr/sbin/sshd"
-        Path("/run/sshd").mkdir(exist_ok=True)
+        if os.geteuid() == 0:
+            Path("/run/sshd").mkdir(exist_ok=True)
         with (self.folder / "sshd.log").open("ab") as log:
             self._sshd = subprocess.Popen(
                 [sshd, "-D", "-e", "-f", str(self.folder / "sshd_config")], stderr=log, stdin=subprocess.DEVNULL
@@ -105,54 +112,24 @@ class PlainBox:
         wait_for(lambda: _listens("127.0.0.1", self.port), "sshd", self._sshd)
 
     def stop_ssh(self) -> None:
+        """No new connections; those that are there stay, as sshd's do."""
         self._sshd.terminate()
         self._sshd.wait(PATIENCE_S)
+
+    def new_host_key(self) -> None:
+        """As after a new installation."""
+        self.stop_ssh()
+        for path in (self.keys.host, Path(f"{self.keys.host}.pub")):
+            path.unlink()
+        subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(self.keys.host)], check=True)
+        self.start_ssh()
 
     def cut_connections(self) -> None:
         """End every SSH session as a cable that is pulled does: without a word to the other side."""
         for pid in children_of(self._sshd.pid):
-            for each in (*children_of(pid), pid):
+            for each in (*descendants_of(pid), pid):
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(each, signal.SIGKILL)
-
-    def start_daemon(self, *, env: Mapping[str, str] | None = None) -> None:
-        argv = [
-            *_tako_server().split(), "--foreground", "--run-dir", str(self.run), "--data-dir", str(self.data),
-            "--http", f"127.0.0.1:{self.http_port}", "--venv", sys.prefix, "--spawner", "plain",
-            "--watch", str(self._watch_s),
-        ]  # fmt: skip
-        with (self.folder / "daemon.log").open("ab") as log:
-            self._daemon = subprocess.Popen(
-                argv, stdout=log, stderr=log, stdin=subprocess.DEVNULL, env={**os.environ, **(env or {})},
-                start_new_session=True,
-            )  # fmt: skip
-        wait_for(lambda: _answers(self.run / "tako.sock"), "tako-server", self._daemon)
-
-    def kill_daemon(self) -> None:
-        assert self._daemon is not None
-        self._daemon.kill()
-        self._daemon.wait(PATIENCE_S)
-
-    def stop_daemon(self) -> None:
-        """SIGINT drains all apps and ends them."""
-        if self._daemon is not None and self._daemon.poll() is None:
-            self._daemon.send_signal(signal.SIGINT)
-            self._daemon.wait(PATIENCE_S)
-
-    def log(self) -> str:
-        return (self.folder / "daemon.log").read_text(errors="replace")
-
-    def get(self, host: str, path: str = "/") -> tuple[int, str]:
-        """A request to the daemon's own ingress."""
-        import http.client
-
-        connection = http.client.HTTPConnection("127.0.0.1", self.http_port, timeout=PATIENCE_S)
-        try:
-            connection.request("GET", path, headers={"Host": host})
-            answer = connection.getresponse()
-            return answer.status, answer.read().decode(errors="replace")
-        finally:
-            connection.close()
 
 
 class Box:
@@ -162,7 +139,7 @@ class Box:
         self.folder = folder
         self.keys = Keys(folder)
         self.root = folder / "root"
-        self.name = f"tako{os.getpid() % 100_000}{threading.get_native_id() % 1000}"[:11]
+        self.name = ""  # after its network, of which there is one on this machine
         self._disk_mb = disk_mb
         self._nspawn: subprocess.Popen[bytes] | None = None
         self._claim: IO[bytes] | None = None
@@ -178,6 +155,7 @@ class Box:
     def __enter__(self) -> Self:
         base = base_system()
         self._claim, self._addresses = claim_network()
+        self.name = f"tako-{self._addresses[1].packed[2]}-{self._addresses[1].packed[3]}"
         layers = self.folder / "layers"
         layers.mkdir()
         size = f"size={self._disk_mb}m" if self._disk_mb else "mode=0755"
@@ -233,6 +211,10 @@ class Box:
         run("ip", "addr", "add", f"{ours}/30", "dev", f"ve-{self.name}")
         run("ip", "link", "set", f"ve-{self.name}", "up")
         inside = ["nsenter", "-t", str(children_of(self._pid)[0]), "-n", "ip"]
+        is_there = [*inside, "link", "show", "host0"]
+        wait_for(
+            lambda: subprocess.run(is_there, capture_output=True, check=False).returncode == 0, "host0", self._nspawn
+        )
         run(*inside, "addr", "add", f"{theirs}/30", "dev", "host0")
         run(*inside, "link", "set", "host0", "up")
         wait_for(lambda: _listens(self.host, 22), f"sshd of {self.name} (see {self.folder}/console.log)", self._nspawn)
@@ -248,6 +230,19 @@ class Box:
         self._nspawn.wait(PATIENCE_S)
         self._nspawn = None
         subprocess.run(["ip", "link", "del", f"ve-{self.name}"], check=False, capture_output=True)
+
+    def watch_briefly(self) -> None:
+        """Let a new release be watched for a moment only. After `tako servers add`."""
+        self.sh(
+            """
+            mkdir -p /etc/systemd/system/tako-server.service.d
+            cd /etc/systemd/system
+            line=$(grep ^ExecStart= tako-server.service)
+            printf '[Service]\\nExecStart=\\n%s --watch 0.5\\n' "$line" > tako-server.service.d/test.conf
+            systemctl daemon-reload
+            systemctl restart tako-server
+            """
+        )
 
     def reboot(self, *, clean: bool) -> None:
         """Off and on again; `clean` lets its services stop first."""
@@ -367,18 +362,6 @@ def claim_network() -> tuple[IO[bytes], tuple[ipaddress.IPv4Address, ipaddress.I
     raise AssertionError("there are no networks left")
 
 
-@contextlib.contextmanager
-def settled(environ: Mapping[str, str]) -> Iterator[None]:
-    """These environment variables, for as long as the `with` lasts."""
-    before = dict(os.environ)
-    os.environ.update(environ)
-    try:
-        yield
-    finally:
-        os.environ.clear()
-        os.environ.update(before)
-
-
 def run(*argv: str) -> None:
     done = subprocess.run(argv, check=False, capture_output=True, text=True)
     assert done.returncode == 0, f"{' '.join(argv)}: {done.stderr}"
@@ -418,14 +401,3 @@ def _listens(host: str, port: int) -> bool:
     with contextlib.suppress(OSError), socket.create_connection((host, port), 1) as sock:
         return sock.recv(4) == b"SSH-"
     return False
-
-
-def _answers(path: Path) -> bool:
-    with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX) as sock:
-        sock.connect(str(path))
-        return True
-    return False
-
-
-def _tako_server() -> str:
-    return str(Path(sys.executable).with_name("tako-server"))

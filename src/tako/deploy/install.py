@@ -58,7 +58,8 @@ class Installer:
             load = payload.gather(platform, offline=self._offline, cache=self._cache)
         with self._step("Sending it…", "Sent"):
             self._run(remote.prepare())
-            self._run(remote.unpack(), stdin=load.tar())
+            present = [line.split()[0] for line in self._run(remote.present()).splitlines() if line]
+            self._run(remote.unpack(), stdin=load.tar(present=present))
             self._run(remote.place_tools())
         with self._step("Building its environment…", "Built its environment"):
             self._run(remote.environment(load.version, python=found.python))

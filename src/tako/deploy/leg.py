@@ -80,7 +80,8 @@ class Leg:
                 releases: management.Releases = channel.call("releases", ref)
                 secrets = channel.call("secrets.names", ref)
             except UnknownApp:
-                return ServerState(name=self.server, current=None, known=frozenset(), secrets_hash=None, job=None)
+                none = management.secrets_hash(**ref, secrets={})
+                return ServerState(name=self.server, current=None, known=frozenset(), secrets_hash=none, job=None)
         known = frozenset(each["release"] for each in releases["releases"] if each["is_complete"])
         running = next((job["job"] for job in releases["jobs"] if job["finished_ms"] is None), None)
         self.current = releases["current"]

@@ -1,5 +1,6 @@
 """What a server is made of: uv, our wheel, and with `--offline` the wheels of everything that it needs."""
 
+import hashlib
 import io
 import os
 import re
@@ -8,7 +9,7 @@ import sys
 import tarfile
 import tempfile
 import zipfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -47,11 +48,14 @@ class Payload:
     wheel: str
     files: Mapping[str, bytes]
 
-    def tar(self) -> bytes:
-        """All of it, for `tar -x` on the server. Compressed: uv is half as large then."""
+    def tar(self, *, present: Collection[str] = ()) -> bytes:
+        """For `tar -x` on the server, without what it has: `present` are hashes. Compressed: that halves uv."""
         out = io.BytesIO()
         with tarfile.open(fileobj=out, mode="w:gz", compresslevel=1) as archive:
             for name, data in self.files.items():
+                is_kept = name == "uv" or name.startswith("wheels/")
+                if is_kept and hashlib.sha256(data).hexdigest() in present:
+                    continue
                 entry = tarfile.TarInfo(name)
                 entry.size = len(data)
                 entry.mode = 0o755 if name == "uv" else 0o644

@@ -8,13 +8,13 @@ from tako.deploy.artifact import Artifact
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServerState:
-    """What a server told about the app: the release that serves, those it has, a hash of its secrets (None: it does
-    not know the app), and the job that is under way."""
+    """What a server told about the app: the release that serves, those it has, a hash of its secrets, and the job
+    that is under way."""
 
     name: str
     current: str | None
     known: frozenset[str]
-    secrets_hash: str | None
+    secrets_hash: str
     job: str | None
 
 

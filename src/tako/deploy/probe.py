@@ -11,7 +11,7 @@ MIN_PYTHON = (3, 11)
 
 # POSIX sh, and nothing that a bare Debian has not. A line a fact.
 SCRIPT = r"""
-export LC_ALL=C
+export LC_ALL=C PATH="$PATH:/usr/sbin:/sbin"
 fact() { printf '%s=%s\n' "$1" "$2"; }
 fact os "$(. /etc/os-release 2>/dev/null; printf '%s' "${PRETTY_NAME:-unknown}")"
 fact kernel "$(uname -s)"
@@ -30,7 +30,7 @@ done
 for port in 80 443; do
   fact "port_$port" "$( (ss -Hltnp "sport = :$port" 2>/dev/null || true) | head -n 1)"
 done
-[ -x /opt/tako/bin/tako-server ] && fact tako "$(/opt/tako/bin/tako-server --version 2>/dev/null | cut -d' ' -f2)"
+command -v tako-server >/dev/null && fact tako "$(tako-server --version 2>/dev/null | cut -d' ' -f2)"
 for tool in tar useradd setpriv systemd-run; do command -v $tool >/dev/null || fact missing "$tool"; done
 true
 """

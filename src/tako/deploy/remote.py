@@ -47,6 +47,11 @@ def prepare() -> Argv:
     )
 
 
+def present() -> Argv:
+    """The hashes of what was sent before and needs not be sent again: `HASH  PATH` lines."""
+    return _sh("sha256sum /opt/tako/bin/uv /opt/tako/wheels/*.whl 2>/dev/null || true")
+
+
 def unpack() -> Argv:
     """Unpack the archive that comes on stdin."""
     return ["tar", "-xzf", "-", "-C", INCOMING, "--no-same-owner"]
@@ -56,8 +61,11 @@ def place_tools() -> Argv:
     """uv and wheels to where they stay. What runs is replaced by rename, and goes on with the old file."""
     return _sh(
         """
-        mv -f /opt/tako/incoming/uv /opt/tako/bin/uv
-        mv -f /opt/tako/incoming/wheels/*.whl /opt/tako/wheels/
+        cd /opt/tako/incoming
+        [ ! -e uv ] || mv -f uv /opt/tako/bin/uv
+        for wheel in wheels/*.whl; do
+            [ ! -e "$wheel" ] || mv -f "$wheel" /opt/tako/wheels/
+        done
         """
     )
 
@@ -96,8 +104,11 @@ def configure(version: str) -> Argv:
             echo changed
         fi
         mv -f /etc/tako/.caddy.json /etc/tako/caddy.json
-        ln -f "$2" /opt/tako/caddy/next 2>/dev/null || cp -f "$2" /opt/tako/caddy/next
-        mv -f /opt/tako/caddy/next /opt/tako/caddy/current
+        if ! [ "$2" -ef /opt/tako/caddy/current ]; then
+            rm -f /opt/tako/caddy/next
+            ln "$2" /opt/tako/caddy/next 2>/dev/null || cp "$2" /opt/tako/caddy/next
+            mv -f /opt/tako/caddy/next /opt/tako/caddy/current
+        fi
         rm -rf "/opt/tako/server/$3/units"
         mv /opt/tako/incoming/units "/opt/tako/server/$3/units"
         """,
@@ -205,7 +216,9 @@ def uninstall(*, with_data: bool) -> Argv:
 def _sh(text: str, *arguments: str) -> Argv:
     """A shell script with its arguments as "$1"…; it ends at the first command that fails."""
     lines = [line.removeprefix("        ") for line in text.strip("\n").splitlines()]
-    return ["sh", "-euc", "\n".join(lines).strip(), "sh", *arguments]
+    # A login that is not root's has no sbin in its PATH.
+    text = 'PATH="$PATH:/usr/sbin:/sbin"\n' + "\n".join(lines).strip()
+    return ["sh", "-euc", text, "sh", *arguments]
 
 
 def _uv() -> Argv:

@@ -1,0 +1,303 @@
+"""The real thing: a bare Debian with systemd and sshd becomes a server, gets an app, and is hit hard.
+
+One box for all tests but those that need a disk or a network of their own. Where this machine cannot boot one, the
+reason is a failure and not a skip: `test_deploy_ssh.py` has what can be said without.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import socket
+import ssl
+import subprocess
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.support.box import ROOT, Box, why_no_box
+from tests.support.dev import until
+from tests.support.laptop import Laptop
+
+pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(300)]
+
+
+@pytest.fixture(scope="module")
+def box(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Box]:
+    assert why_no_box() is None, f"no box can be booted here: {why_no_box()}"
+    with Box(tmp_path_factory.mktemp("box")) as box:
+        yield box
+
+
+@pytest.fixture(scope="module")
+def added(box: Box, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Make the box a server; what the command said."""
+    said: str = add(Laptop(tmp_path_factory.mktemp("adding")), box).err
+    box.watch_briefly()
+    return said
+
+
+@pytest.fixture
+def laptop(tmp_path: Path, box: Box, added: str) -> Laptop:
+    laptop = Laptop(tmp_path)
+    laptop.knows(box, "fra1")
+    return laptop
+
+
+def add(laptop: Laptop, box: Box, *more: str, code: int = 0) -> Any:
+    return laptop.tako(
+        "servers", "add", box.address, "--name", "fra1", "--identity", str(box.keys.login), "--host-key",
+        box.keys.host_fingerprint, "--offline", "--acme", "internal", *more, code=code,
+    )  # fmt: skip
+
+
+def get(box: Box, host: str, path: str = "/", *, method: str = "GET", body: str = "") -> tuple[int, str]:
+    """A request through Caddy, by https, as a browser elsewhere makes it."""
+    context = ssl.create_default_context()
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    with (
+        socket.create_connection((box.host, 443), 30) as plain,
+        context.wrap_socket(plain, server_hostname=host) as secured,
+    ):
+        form = f"Content-Type: application/x-www-form-urlencoded\r\nContent-Length: {len(body)}\r\n" if body else ""
+        secured.sendall(f"{method} {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n{form}\r\n{body}".encode())
+        answer = b"".join(iter(lambda: secured.recv(65_536), b""))
+    head, _, content = answer.partition(b"\r\n\r\n")
+    return int(head.split()[1]), content.decode(errors="replace")
+
+
+class Visitors:
+    """People who ask for a page again and again, each on a new connection; what was not answered with 200 is kept."""
+
+    def __init__(self, box: Box, host: str, *, count: int = 4) -> None:
+        self.answered = 0
+        self.failed: list[str] = []
+        self._stop = threading.Event()
+        self._threads = [threading.Thread(target=self._visit, args=(box, host), daemon=True) for _ in range(count)]
+
+    def __enter__(self) -> Visitors:
+        for thread in self._threads:
+            thread.start()
+        until(lambda: self.answered > 5, what="visitors are answered")
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        until(lambda seen=self.answered: self.answered > seen + 5, what="visitors are answered again")  # type: ignore[misc]
+        self._stop.set()
+        for thread in self._threads:
+            thread.join(60)
+
+    def _visit(self, box: Box, host: str) -> None:
+        while not self._stop.is_set():
+            try:
+                status, text = get(box, host)
+            except OSError as error:
+                status, text = 0, repr(error)
+            if status == 200:
+                self.answered += 1
+            else:
+                self.failed.append(f"{status} {text[:100]}")
+
+
+def daemon_pid(box: Box) -> str:
+    return box.sh("systemctl show -p MainPID --value tako-server").strip()
+
+
+def test_a_bare_debian_becomes_a_server(box: Box, laptop: Laptop, added: str) -> None:
+    for words in (
+        "✔ Connected to fra1: Debian GNU/Linux 12",
+        "✔ Sent",
+        "✔ Built its environment",
+        "✔ Started Caddy",
+        "fra1 is ready",
+    ):
+        assert words in added
+    status = laptop.tako("servers", "status", "fra1", "--json").json["servers"][0]
+    assert status["problems"] == []
+    assert status["hello"]["machine"] == "x86_64"
+    # Nothing of it listens to the world but SSH and Caddy.
+    listening = box.sh("ss -Hltn | awk '{print $4}'").split()
+    assert {each.rpartition(":")[2] for each in listening if not each.startswith("127.0.0.1:")} == {"22", "80", "443"}
+    assert "nothing was installed" in add(laptop, box).err
+
+
+def test_the_example_is_deployed_and_signs_people_up_by_https(box: Box, laptop: Laptop) -> None:
+    source = laptop.folder / "signup"
+    shutil.copytree(ROOT / "examples/signup", source, ignore=shutil.ignore_patterns(".tako", "__pycache__"))
+    with (source / "tako.toml").open("a") as file:
+        file.write('\n[envs.production]\nroutes = ["signup.test"]\nservers = ["fra1"]\n')
+    laptop.commits(source, message="Sign-up")
+
+    first = laptop.tako("deploy", "--json").json
+    assert first["live"]
+    status, page = get(box, "signup.test")
+    assert (status, "Sign up" in page) == (200, True)
+
+    (laptop.app / "pages.py").write_text((source / "pages.py").read_text() + "\n# changed\n")
+    with Visitors(box, "signup.test") as visitors:
+        second = laptop.tako("deploy", "--json").json
+    assert visitors.failed == []
+    assert second["servers"][0]["previous"] == first["release"]
+    assert 0 < second["servers"][0]["uploaded_bytes"] < 10_000
+    print(json.dumps({"first": first, "second": second}, indent=1))
+
+    form = "email=ann%40example.com&password=correct+horse"
+    assert get(box, "signup.test", "/signup", method="POST", body=form)[0] == 303
+    assert len(laptop.tako("runs", "list", "--env", "production", "--json").json["runs"]) == 1
+
+
+def test_each_app_runs_as_a_user_of_its_own_and_reads_nothing_of_the_daemon(box: Box, laptop: Laptop) -> None:
+    laptop.has_shop("r1", name="alone")
+    laptop.tako("deploy")
+
+    about = json.loads(get(box, "alone.test", "/about")[1])
+    assert about["uid"] == int(box.sh("id -u tako-alone"))
+    state = "/var/lib/tako"
+    runs = f"{state}/apps/alone/production/data/tako/runs.db"
+    as_app = "setpriv --reuid=tako-alone --regid=tako-alone --clear-groups"
+    for path in (f"{state}/state.db", f"{state}/secret.key", runs, "/etc/shadow"):
+        assert "Permission denied" in box.sh(f"{as_app} head -c1 {path} 2>&1 || true"), path
+    connect = f"{as_app} python3 -c 'import socket; socket.socket(1).connect(\"/run/tako/tako.sock\")' 2>&1 || true"
+    assert "PermissionError" in box.sh(connect)
+    scopes = box.sh("systemctl list-units --plain --no-legend 'tako-app-alone-*.scope'")
+    assert "tako-app-alone-production" in scopes
+
+
+def test_the_daemon_may_die_stop_and_start_and_no_visitor_notices(box: Box, laptop: Laptop) -> None:
+    laptop.has_shop("r1", name="steady")
+    laptop.tako("deploy")
+    pid = json.loads(get(box, "steady.test", "/about")[1])["pid"]
+
+    with Visitors(box, "steady.test") as visitors:
+        before = daemon_pid(box)
+        box.sh("systemctl kill --signal=SIGKILL tako-server")
+        until(lambda: daemon_pid(box) not in (before, "0", ""), what="systemd starts the daemon again")
+        box.sh("systemctl restart tako-server")
+        box.sh("systemctl stop tako-server")
+        box.sh("systemctl start tako-server")
+
+    assert visitors.failed == []
+    assert json.loads(get(box, "steady.test", "/about")[1])["pid"] == pid
+    assert laptop.tako("status", "--env", "production", "--json").json["ok"]
+
+
+def test_an_upgrade_that_does_not_start_is_taken_back_and_no_visitor_notices(
+    box: Box, laptop: Laptop, tmp_path: Path
+) -> None:
+    laptop.has_shop("r1", name="upgraded")
+    laptop.tako("deploy")
+    before = laptop.tako("servers", "status", "fra1", "--json").json["servers"][0]["hello"]["version"]
+
+    with Visitors(box, "upgraded.test") as visitors:
+        same = laptop.tako("servers", "upgrade", "fra1", "--offline")
+        assert f"fra1 runs {before}, as before" in same.err
+        broken = laptop_with_another_tako(laptop, tmp_path, "raise SystemExit('broken on purpose')")
+        failed = broken.tako("servers", "upgrade", "fra1", "--offline", code=1)
+        assert f"did not start on fra1; {before} runs again." in failed.err
+        assert "broken on purpose" in failed.err
+        better = laptop_with_another_tako(laptop, tmp_path, "")
+        done = better.tako("servers", "upgrade", "fra1", "--offline", "--json").json
+
+    assert visitors.failed == []
+    assert done["from"] == before != done["version"]
+    assert laptop.tako("servers", "status", "fra1", "--json").json["servers"][0]["hello"]["version"] == done["version"]
+
+
+def laptop_with_another_tako(laptop: Laptop, folder: Path, line: str) -> Laptop:
+    """The same laptop, whose Tako has another line in its daemon's first module."""
+    source = folder / f"tako{len(line)}" / "tako"
+    shutil.copytree(ROOT / "src/tako", source, ignore=shutil.ignore_patterns("__pycache__"))
+    main = source / "server/daemon.py"
+    main.write_text(main.read_text().replace("WATCH_S = 10.0\n", f"WATCH_S = 10.0  # changed\n{line}\n"))
+    other = Laptop(folder / str(len(line)))
+    other.env = {**laptop.env, "PYTHONPATH": str(source.parent)}
+    return other
+
+
+def test_a_power_cut_in_the_middle_of_runs_loses_and_doubles_nothing(box: Box, laptop: Laptop) -> None:
+    laptop.has_shop("r1", name="power")
+    laptop.tako("deploy")
+    ids = [
+        laptop.tako("enqueue", "charge", f"order={order}", "takes_s=0.4", "--env", "production", "--json").json["id"]
+        for order in range(6)
+    ]
+    until(lambda: "end" in ledger(box), what="the first run is through")
+
+    box.reboot(clean=False)
+
+    def ended() -> bool:
+        found = laptop.tako("runs", "list", "--env", "production", "--json", code=None)
+        return found.code == 0 and {run["status"] for run in found.json["runs"]} == {"succeeded"}
+
+    until(ended, what="all runs succeed after the power cut", timeout_s=90)
+    until(lambda: served(box, "power.test"), what="the app serves after the power cut")
+    lines = [line.split() for line in ledger(box).splitlines()]
+    assert {line[1] for line in lines if line[0] == "end"} == set(ids)
+    # A step that had been saved was not done again.
+    shown = [laptop.tako("runs", "show", each, "--env", "production", "--json").json for each in ids]
+    assert all(run["status"] == "succeeded" for run in shown)
+
+
+def ledger(box: Box) -> str:
+    return box.sh("cat /var/lib/tako/apps/power/production/data/app/ledger 2>/dev/null || true")
+
+
+def served(box: Box, host: str) -> bool:
+    try:
+        return get(box, host)[0] == 200
+    except OSError:
+        return False
+
+
+def test_after_a_reboot_everything_is_there_again(box: Box, laptop: Laptop) -> None:
+    laptop.has_shop("r1", name="again")
+    laptop.tako("deploy")
+
+    box.reboot(clean=True)
+
+    until(lambda: served(box, "again.test"), what="the app serves after the reboot", timeout_s=60)
+    assert laptop.tako("servers", "status", "fra1", "--json").json["servers"][0]["problems"] == []
+
+
+def test_a_cable_that_is_pulled_and_put_back_does_not_end_a_deploy(box: Box, laptop: Laptop) -> None:
+    laptop.has_shop("r1", name="cable", at_import="import time; time.sleep(2)")
+    deploy = laptop.start("deploy")
+    deploy.until("Each group of workers starts")
+
+    box.cut_network()
+    deploy.until("Trying again…")
+    box.mend_network()
+
+    ended = deploy.end()
+    assert ended.code == 0, ended.err
+    assert "serves on fra1 at https://cable.test" in ended.err
+
+
+def test_a_release_that_does_not_fit_on_the_disk_is_refused_before_it_is_sent(tmp_path: Path) -> None:
+    with Box(tmp_path, disk_mb=900) as small:
+        laptop = Laptop(tmp_path)
+        add(laptop, small)
+        laptop.has_shop("r1", name="big")
+        with (laptop.app / "huge.bin").open("wb") as file:
+            file.truncate(600_000_000)
+        subprocess.run(["git", "add", "."], cwd=laptop.app, env=laptop.env, check=True)
+
+        said = laptop.tako("deploy", code=1)
+
+        assert "Not deployed to fra1: " in said.err
+        assert "free" in said.err
+        assert small.sh("find /var/lib/tako/blobs -type f | wc -l").strip() == "0"
+
+
+def test_a_server_is_let_go_of_and_leaves_nothing_but_its_data(box: Box, laptop: Laptop) -> None:
+    laptop.has_shop("r1", name="last")
+    laptop.tako("deploy")
+
+    assert "There is nobody to ask" in laptop.tako("servers", "rm", "fra1", "--uninstall", code=2).err
+    laptop.tako("servers", "rm", "fra1", "--uninstall", "--yes", "fra1")
+    left = box.sh("ls -d /opt/tako /run/tako /etc/systemd/system/tako* 2>/dev/null || true; pgrep -a caddy || true")
+    assert left.split() == ["/etc/systemd/system/tako-server.service.d"]  # the test's own
+    assert "last" in box.sh("ls /var/lib/tako/apps")

@@ -1,0 +1,352 @@
+"""`tako deploy` and its family over a real sshd, to a real daemon: what a person types, and what goes wrong on the way.
+
+Without systemd and Caddy: `test_deploy_box.py` has those.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from tests.support.box import PlainBox
+from tests.support.dev import until
+from tests.support.laptop import Laptop
+from tests.support.load import Load
+
+from tako.deploy.channel import Channel
+from tako.deploy.servers import Registry
+from tako.deploy.ssh import Ssh, run_folder
+from tako.errors import TakoError
+
+pytestmark = pytest.mark.acceptance
+
+BROKEN = "from tako import workflow\n\nimport jinja3\n\n\n@workflow\ndef broken(ctx):\n    pass\n"
+
+
+@pytest.fixture(scope="module")
+def box(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PlainBox]:
+    with PlainBox(tmp_path_factory.mktemp("box")) as box:
+        yield box
+
+
+@pytest.fixture
+def laptop(tmp_path: Path, box: PlainBox) -> Laptop:
+    laptop = Laptop(tmp_path)
+    laptop.knows(box, "fra1")
+    return laptop
+
+
+def body(box: PlainBox, host: str, path: str = "/") -> str:
+    return box.server.get(path, host=host).text
+
+
+def test_a_server_that_is_one_already_is_only_written_down(tmp_path: Path, box: PlainBox) -> None:
+    laptop = Laptop(tmp_path)
+
+    asked = laptop.tako("servers", "add", box.address, "--name", "fra1", "--identity", str(box.keys.login), code=2)
+    assert f"{box.keys.host_fingerprint} (ssh-ed25519)" in asked.err
+    assert f"add --host-key {box.keys.host_fingerprint}" in asked.err
+    assert laptop.tako("servers", "ls", "--json").json == {"servers": []}
+
+    wrong = laptop.tako("servers", "add", box.address, "--name", "fra1", "--host-key", "SHA256:wrong", code=1)
+    assert "not SHA256:wrong. Nothing was sent." in wrong.err
+
+    laptop.tako(
+        "servers", "add", box.address, "--name", "fra1", "--identity", str(box.keys.login),
+        "--host-key", box.keys.host_fingerprint,
+    )  # fmt: skip
+    (listed,) = laptop.tako("servers", "ls", "--json").json["servers"]
+    assert listed == {"name": "fra1", "address": box.address, "host_key": box.keys.host_fingerprint}
+
+
+def test_an_app_is_deployed_changed_and_taken_back(laptop: Laptop, box: PlainBox) -> None:
+    laptop.has_shop("r1", name="one")
+    first = laptop.tako("deploy", "--json").json
+    assert first["live"]
+    assert first["servers"][0]["previous"] is None
+    assert body(box, "one.test") == "r1"
+
+    again = laptop.tako("deploy")
+    assert f"Nothing to deploy: fra1 serves {first['release']} already." in again.err
+
+    laptop.has_shop("r2", name="one")
+    with Load(box.server.port, host="one.test") as load:
+        said = laptop.tako("deploy")
+        load.until_answered_by("r2")
+    assert load.report.failed == []
+    for words in (
+        "✔ Connected to fra1",
+        "✔ Uploaded 2 files",
+        "✔ Each group of workers starts",
+        "✔ Live",
+        "at https://one.test",
+    ):
+        assert words in said.err
+
+    releases = laptop.tako("releases", "--json").json["servers"]["fra1"]
+    assert [each["message"] for each in releases["releases"]] == ["Release r2", "Release r1"]
+    assert releases["releases"][0]["is_current"]
+
+    back = laptop.tako("rollback")
+    assert "serves on fra1 at https://one.test" in back.err
+    assert body(box, "one.test") == "r1"
+    laptop.tako("rollback", releases["current"])
+    assert body(box, "one.test") == "r2"
+
+
+def test_a_dry_run_lists_and_does_nothing(laptop: Laptop, box: PlainBox) -> None:
+    laptop.has_shop("r1", name="dry", toml='release = "true"\n')
+
+    said = laptop.tako("deploy", "--dry-run")
+
+    assert "app.py" in said.out
+    assert "fra1 has no release: sends the files that it lacks, runs 'true'." in said.err
+    assert "nothing was done" in said.err
+    assert not [
+        app
+        for app in laptop.tako("servers", "status", "--json", code=None).json["servers"][0]["apps"]
+        if app["app"] == "dry"
+    ]
+
+
+def test_a_typo_in_a_workflow_is_refused_with_file_and_line_and_the_old_one_serves(
+    laptop: Laptop, box: PlainBox
+) -> None:
+    laptop.has_shop("r1", name="typo")
+    first = laptop.tako("deploy", "--json").json["release"]
+    laptop.has_shop("r2", name="typo", files={"workflows/broken.py": BROKEN})
+
+    with Load(box.server.port, host="typo.test") as load:
+        said = laptop.tako("deploy", code=1)
+        load.more()
+
+    assert load.report.failed == []
+    assert set(load.report.answered) == {"r1"}
+    assert "✘ Not deployed to fra1: " in said.err
+    assert "workflows/broken.py:3" in said.err
+    assert "No module named 'jinja3'" in said.err
+    assert f"The previous release ({first}) still serves." in said.err
+
+
+def test_runs_without_code_in_the_release_refuse_it_and_are_listed(laptop: Laptop) -> None:
+    later = "from tako import workflow\n\n\n@workflow\ndef later(ctx):\n    ctx.sleep('wait', '1h')\n"
+    laptop.has_shop("r1", name="orphan", files={"workflows/later.py": later})
+    laptop.tako("deploy")
+    run_id = laptop.tako("enqueue", "later", "--env", "production", "--json").json["id"]
+    laptop.has_shop("r2", name="orphan")
+
+    said = laptop.tako("deploy", code=1)
+    assert "later" in said.err
+    assert "--orphans" in said.err
+
+    laptop.tako("deploy", "--orphans", "cancel")
+    assert laptop.tako("runs", "show", run_id, "--env", "production", "--json").json["status"] == "cancelled"
+
+
+def test_everything_on_the_machine_works_from_the_laptop(laptop: Laptop, box: PlainBox) -> None:
+    laptop.has_shop("r1", name="far")
+    laptop.tako("deploy")
+
+    ran = laptop.tako("enqueue", "charge", "order=7", "--wait", "--env", "production")
+    assert ran.out == '"r1"\n'
+    (run,) = laptop.tako("runs", "list", "--env", "production", "--json").json["runs"]
+    assert (run["workflow"], run["status"]) == ("charge", "succeeded")
+    assert "charge" in laptop.tako("workflows", "--server", "fra1").out
+    assert laptop.tako("schedules", "--env", "production", "--json").json == {"schedules": []}
+    status = laptop.tako("status", "--env", "production", "--json").json
+    assert status["ok"]
+    assert status["servers"]["fra1"]["state"] == "serving"
+    lines = laptop.tako("logs", "--env", "production", "--json").json["lines"]
+    assert {line["server"] for line in lines} == {"fra1"}
+    assert any("Deploy" in line["message"] or "deploy" in line["message"] for line in lines)
+    assert laptop.tako("scale", "web=2", "--json").json["servers"]["fra1"]["web"] == 2
+    assert "production is not on ams1" in laptop.tako("runs", "list", "--server", "ams1", code=1).err
+
+    laptop.tako("delete", code=2)
+    assert body(box, "far.test") == "r1"
+    laptop.tako("delete", "--yes", "far/production")
+    assert box.server.get("/", host="far.test").status_code == 404
+
+
+def test_changed_secrets_roll_the_app_without_a_release(laptop: Laptop, box: PlainBox) -> None:
+    laptop.has_shop("r1", name="sec")
+    laptop.tako("secrets", "set", "KEY", "--env", "production", stdin="hunter22")
+    release = laptop.tako("deploy", "--json").json["release"]
+    assert box.server.get("/about", host="sec.test").json()["secrets"] == {"KEY": "hunter22"}
+
+    assert "has this 1 secret already" not in laptop.tako("secrets", "sync", "--env", "production").err
+    laptop.tako("secrets", "set", "KEY", "--env", "production", stdin="hunter23")
+    with Load(box.server.port, host="sec.test") as load:
+        said = laptop.tako("secrets", "sync", "--env", "production")
+        load.more()
+
+    assert load.report.failed == []
+    assert "app and workers run with them now" in said.err
+    about = box.server.get("/about", host="sec.test").json()
+    assert about["secrets"] == {"KEY": "hunter23"}
+    assert "hunter" not in str(about["env"])
+    releases = laptop.tako("releases", "--json").json["servers"]["fra1"]
+    assert [each["release"] for each in releases["releases"]] == [release]
+
+    # Who has not the key deploys the code, and the secrets stay.
+    (laptop.folder / "config/tako/keys/sec/production").unlink()
+    laptop.has_shop("r2", name="sec")
+    assert "Those on the server stay as they are." in laptop.tako("deploy").err
+    assert box.server.get("/about", host="sec.test").json()["secrets"] == {"KEY": "hunter23"}
+
+
+# Cut in the middle
+
+
+SLOW = "import time; time.sleep(1.5)"
+
+
+def test_a_command_that_dies_after_the_commit_leaves_a_deploy_that_goes_on(laptop: Laptop, box: PlainBox) -> None:
+    laptop.has_shop("r1", name="dies", at_import=SLOW)
+    deploy = laptop.start("deploy")
+    deploy.until("Each group of workers starts")
+    deploy.kill()
+
+    attached = laptop.tako("deploy", "--attach")
+
+    assert "serves on fra1 at https://dies.test" in attached.err
+    assert body(box, "dies.test") == "r1"
+    assert "No deploy of dies to production is under way" in laptop.tako("deploy", "--attach", code=1).err
+
+
+def test_ctrl_c_says_what_goes_on(laptop: Laptop, box: PlainBox) -> None:
+    laptop.has_shop("r1", name="ctrl", at_import=SLOW)
+    deploy = laptop.start("deploy")
+    deploy.until("Each group of workers starts")
+
+    ended = deploy.kill(signal.SIGINT)
+
+    assert ended.code == 130
+    assert "It goes on at fra1: `tako deploy --attach` follows it." in ended.err
+    laptop.tako("deploy", "--attach")
+
+
+def test_a_connection_that_is_cut_after_the_commit_is_made_again(laptop: Laptop, box: PlainBox) -> None:
+    laptop.has_shop("r1", name="cutlate", at_import=SLOW)
+    deploy = laptop.start("deploy")
+    deploy.until("Each group of workers starts")
+
+    box.cut_connections()
+
+    ended = deploy.end()
+    assert ended.code == 0, ended.err
+    assert "Trying again…" in ended.err
+    assert "serves on fra1 at https://cutlate.test" in ended.err
+
+
+def test_an_upload_that_is_cut_sends_only_the_rest(laptop: Laptop, box: PlainBox) -> None:
+    laptop.has_shop("r1", name="cutearly")
+    for number in range(60):
+        (laptop.app / f"asset{number}.bin").write_bytes(os.urandom(1_000_000))
+    subprocess.run("git add . && git commit -qm assets", shell=True, cwd=laptop.app, env=laptop.env, check=True)
+    before = len(list((box.server.data / "blobs").glob("*/*")))
+    deploy = laptop.start("deploy")
+    deploy.until("Connected to fra1")
+    until(lambda: len(list((box.server.data / "blobs").glob("*/*"))) > before + 5, what="blobs on the server")
+
+    box.cut_connections()
+
+    ended = deploy.end()
+    assert ended.code == 0, ended.err
+    assert "Trying again…" in ended.err
+    assert body(box, "cutearly.test") == "r1"
+    sent = int(ended.err.split("Uploaded ")[1].split(" file")[0])
+    assert 0 < sent < 60
+
+
+def test_a_second_deploy_is_told_who_is_at_it(laptop: Laptop) -> None:
+    laptop.has_shop("r1", name="two", at_import=SLOW)
+    first = laptop.start("deploy")
+    first.until("Each group of workers starts")
+
+    second = laptop.tako("deploy", "--force", code=1)
+
+    assert "Not deployed to fra1: d" in second.err
+    assert "@" in second.err
+    assert first.end().code == 0
+
+
+def test_what_could_lie_outside_of_a_release_or_is_not_what_it_says_is_refused_by_the_server(
+    laptop: Laptop, box: PlainBox
+) -> None:
+    server = Registry(laptop.folder / "config/tako").get("fra1")
+    ref = {"app": "evil", "env": "production", "release": "r1", "by": "eve@x"}
+    content = "a" * 64
+    with Channel(Ssh(server, folder=run_folder())) as channel:
+        for path in ("../x", "/etc/passwd", "a/../../x", "a//b", "", ".", "a\0b", "a\nb"):
+            entry = {"path": path, "mode": 0o644, "size": 1, "sha256": content}
+            with pytest.raises(TakoError):
+                channel.call("deploy.begin", {**ref, "manifest": [entry]})
+
+        entry = {"path": "app.py", "mode": 0o644, "size": 1, "sha256": content}
+        job = channel.call("deploy.begin", {**ref, "manifest": [entry]})["job"]
+        with pytest.raises(TakoError):
+            channel.call("blob.put", {"job": job, "sha256": content, "offset": 0, "data": "eA==", "zlib": False})
+        channel.call("deploy.abort", {"job": job})
+
+
+# Several servers
+
+
+@pytest.fixture
+def pair(tmp_path: Path, box: PlainBox, laptop: Laptop) -> Iterator[PlainBox]:
+    """A second server, `ams1`."""
+    with PlainBox(tmp_path / "ams1") as second:
+        laptop.knows(second, "ams1")
+        yield second
+
+
+def test_several_servers_switch_together_or_not_at_all(laptop: Laptop, box: PlainBox, pair: PlainBox) -> None:
+    laptop.has_shop("r1", name="both", servers=["fra1", "ams1"])
+    said = laptop.tako("deploy")
+    assert "both" in said.err
+    assert "serves on fra1, ams1" in said.err
+    assert (body(box, "both.test"), body(pair, "both.test")) == ("r1", "r1")
+
+    # On ams1, another app has the second route: it cannot go there, so fra1 does not either.
+    other = Laptop(laptop.folder, "other")
+    other.knows(pair, "ams1")
+    other.has_shop("o1", name="other", servers=["ams1"])
+    other.tako("deploy")
+    laptop.has_shop("r2", name="both", servers=["fra1", "ams1"], routes=["both.test", "other.test"])
+    failed = laptop.tako("deploy", code=1)
+
+    assert "Not deployed to fra1: fra1 was ready and did not switch, because ams1 was not." in failed.err
+    assert "Not deployed to ams1: " in failed.err
+    assert "other.test" in failed.err
+    assert (body(box, "both.test"), body(pair, "both.test")) == ("r1", "r1")
+
+    laptop.has_shop("r3", name="both", servers=["fra1", "ams1"])
+    laptop.tako("deploy")
+    laptop.tako("rollback")
+    assert (body(box, "both.test"), body(pair, "both.test")) == ("r1", "r1")
+    assert "each has runs of its own" in laptop.tako("runs", "list", "--env", "production", code=1).err
+    assert laptop.tako("status", "--env", "production", "--json").json["servers"].keys() == {"fra1", "ams1"}
+    merged = laptop.tako("logs", "--env", "production", "--json").json["lines"]
+    assert {line["server"] for line in merged} == {"fra1", "ams1"}
+
+
+def test_a_server_that_shows_another_key_is_not_talked_to(laptop: Laptop, pair: PlainBox) -> None:
+    laptop.has_shop("r1", name="key", servers=["ams1"])
+    pair.cut_connections()
+    pair.new_host_key()
+
+    said = laptop.tako("deploy", code=1)
+    assert "shows another host key than the one that was pinned. Nothing was sent." in said.err
+    assert "--replace" in said.err
+    assert laptop.tako("servers", "add", pair.address, "--name", "ams1", code=1).err.count("another host key") == 1
+
+    laptop.tako(
+        "servers", "add", pair.address, "--name", "ams1", "--replace", "--identity", str(pair.keys.login),
+        "--host-key", pair.keys.host_fingerprint,
+    )  # fmt: skip
+    laptop.tako("deploy")
