@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import random
 from collections.abc import Coroutine
 from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
 
+from tako.engine.answer import Answer
+from tako.engine.runs import Finished
 from tako.errors import StoreUnavailable
 from tako.host import holding
 from tako.host.app import AppHost
@@ -23,6 +26,7 @@ class Host:
         self.clock = clock
         self.groups = SimpleNamespace(pool_of_worker=lambda worker_id: None)
         self.writer = SimpleNamespace(do=self.do)
+        self.rng = random.Random(0)
         self.is_full = True
         self.has_begun = True
         self.asked: list[dict[str, Any]] = []
@@ -39,6 +43,20 @@ class Host:
 
     def in_background(self, work: Coroutine[Any, Any, Any]) -> None:
         self.tasks.append(asyncio.get_running_loop().create_task(work))
+
+
+def test_what_is_said_again_of_an_earlier_claim_leaves_the_lease_of_the_present_one() -> None:
+    clock = FakeClock()
+    host = Host(clock)
+    host.writer.ask_with_others = lambda *args, **kwargs: Answer.of(Finished("pending", 1))
+    held = Holding(cast(AppHost, host))
+    held.leases.grant("run-1", 2, "w2", LEASE_S)
+
+    held.finish(run_id="run-1", worker_id="w1", epoch=1, outcome="failed")
+    assert held.heartbeat("w2", [("run-1", 2)]) == [], "it would let go of a run that it holds, for ever"
+
+    held.finish(run_id="run-1", worker_id="w2", epoch=2, outcome="failed")
+    assert held.leases.get("run-1") is None
 
 
 def test_a_lease_of_a_worker_that_is_gone_is_judged_once_also_while_the_disk_is_full(

@@ -122,21 +122,24 @@ class Holding:
 
     # --- what ends a hold -------------------------------------------------------------------------------------------
 
-    def finish(self, *, run_id: str, worker_id: str, **how: Any) -> Answer[dict[str, Any]]:
+    def finish(self, *, run_id: str, worker_id: str, epoch: int | None, **how: Any) -> Answer[dict[str, Any]]:
         """End an attempt as its worker says. Durable when answered."""
         host = self._host
-        asked = {"run_id": run_id, "worker_id": worker_id, "warnings": (), "result_json": None, **how}
+        asked = {"run_id": run_id, "worker_id": worker_id, "epoch": epoch, "warnings": (), "result_json": None, **how}
         finished = host.writer.ask_with_others(runs.finish_all, asked, now_ms=host.clock.now_ms(), rng=host.rng)
 
         def answer(result: runs.Finished) -> dict[str, Any]:
-            self.let_go(run_id, worker_id)
+            self.let_go(run_id, worker_id, epoch=epoch)
             return {"status": result.status, "run_at_ms": result.run_at_ms}
 
         return finished.shaped(answer)
 
-    def let_go(self, run_id: str, worker_id: str) -> None:
-        """A run ended or parked: it is held no more, and its worker is idle from now on if it was the last."""
-        self.leases.drop_run(run_id)
+    def let_go(self, run_id: str, worker_id: str, *, epoch: int | None) -> None:
+        """A run ended or parked: it is held no more, and its worker is idle from now on if it was the last.
+
+        What is said twice may come when somebody has claimed the run anew, whose lease must stay. v0 tells no epoch.
+        """
+        self.leases.drop_run(run_id, epoch=epoch)
         if pool := self._host.groups.pool_of_worker(worker_id):
             pool.run_ended(worker_id)
 

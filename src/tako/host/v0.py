@@ -178,7 +178,7 @@ async def _defer(host: AppHost, connection: Connection, message: Message) -> dic
     await host.writer.do(
         waiters.defer, run_id=run_id, worker_id=worker_id, wake_at_ms=wake_at_ms or now_ms, now_ms=now_ms
     )
-    host.holding.let_go(run_id, worker_id)
+    host.holding.let_go(run_id, worker_id, epoch=None)
     return {}
 
 
@@ -193,7 +193,7 @@ async def _wait_for_event(host: AppHost, connection: Connection, message: Messag
         timeout_at_ms=optional_integer(message, "timeout_at_ms"),
         now_ms=host.clock.now_ms(),
     )
-    host.holding.let_go(run_id, worker_of(connection))
+    host.holding.let_go(run_id, worker_of(connection), epoch=None)
     return {}
 
 

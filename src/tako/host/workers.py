@@ -153,7 +153,7 @@ class WorkerCommands:
             now_ms=host.clock.now_ms(),
         )
         if parked["parked"]:
-            host.holding.let_go(run_id, own_id(connection, message))
+            host.holding.let_go(run_id, own_id(connection, message), epoch=integer(message, "epoch"))
         return parked
 
     def finish(self, connection: Connection, message: Message) -> Any:
