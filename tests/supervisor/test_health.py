@@ -161,6 +161,23 @@ def test_row_5_a_first_claim_without_failures_says_nothing(group: Group) -> None
     assert group.log == []
 
 
+def test_row_5_a_claim_in_a_degraded_group_starts_what_waited_for_its_timer() -> None:
+    group = Group(max_workers=2, concurrency=1)
+    group.work()
+    slot = group.hello()
+    group.queue(1, suspects=1)
+    group.do(events.Work())
+    (solo,) = group.state.live(solo=True)
+    group.do(events.SpawnError(solo.id, "[Errno 11] Resource temporarily unavailable"))
+    assert group.state.health.value == "degraded"
+
+    group.queue(0, suspects=1)
+    group.claim(slot)
+
+    assert group.state.health.value == "healthy"
+    assert len(group.state.live(solo=True)) == 1, "nothing else would ever start a worker for the suspect"
+
+
 def test_row_5_the_first_claim_of_a_v0_worker_is_its_hello(group: Group) -> None:
     ticket = group.enqueue()
     slot = group.boot()

@@ -149,12 +149,15 @@ def row_5(turn: Turn, event: events.Claim) -> None:
         slot = slot_of(turn, event)
     turn.put(replace(slot, phase=Phase.ACTIVE, claimed=True, probe=False))
     failures = turn.state.failures
+    was_healthy = turn.state.health is Health.HEALTHY
     turn.change(health=Health.HEALTHY, failures=0, until=None, failure=None, since_ms=None)
     turn.accept_held()
     if failures:
         starts = "1 failed start" if failures == 1 else f"{failures} failed starts"
         turn.log("info", f"recovered after {starts}", failures=failures)
     turn.emit(events.SaveWorker(slot.id))
+    if not was_healthy:
+        turn.spawn_missing()  # the timer of DEGRADED would have, and it is gone
 
 
 def row_6(turn: Turn, event: events.BootTimer) -> None:
