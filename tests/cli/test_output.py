@@ -5,6 +5,7 @@ from io import StringIO
 import pytest
 
 from tako.cli.output import Output
+from tako.logs.width import cells
 
 
 class Tty(StringIO):
@@ -61,6 +62,23 @@ def test_a_cell_cannot_act_on_the_terminal_or_break_its_row() -> None:
     said.table(["key"], [["a\x1b[2J\nforged"]])
 
     assert out.getvalue().splitlines() == ["key", "a\\x1b[2J\\nforged"]
+
+
+@pytest.mark.parametrize("columns", [40, 80, 200])
+def test_on_a_terminal_every_row_is_one_line_and_a_run_is_still_told_from_others(
+    columns: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(columns))
+    said, out, _ = output(environ={"NO_COLOR": "1"})
+    headers = ["run", "workflow", "status", "error"]
+    rows = [["01a2242e-2c56-7126-abf2-773604eac577", name, "dead", "x" * 500] for name in ("报告" * 20, "b" * 60)]
+
+    said.table(headers, rows)
+
+    lines = out.getvalue().splitlines()
+    assert all(cells(line) <= columns + 8 for line in lines)
+    assert all(line.startswith("01a22") and "c577 " in line for line in lines[1:])
+    assert max(map(cells, lines)) <= max(columns, 46)
 
 
 def test_without_a_terminal_nothing_is_cut_and_nothing_can_be_asked() -> None:

@@ -14,7 +14,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 
 from tako.logs.render import clean, paint
-from tako.logs.width import cells, cut
+from tako.logs.width import cells, cut, cut_middle
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -25,6 +25,9 @@ STATUS_COLOURS = {
     "succeeded": GREEN, "healthy": GREEN, "dead": RED, "blocked": RED, "cooldown": RED, "failing": RED,
     "running": CYAN, "degraded": YELLOW, "probing": YELLOW, "limited": YELLOW, "cancelled": DIM,
 }  # fmt: skip
+
+
+LEAST_WIDTH, LEAST_LAST_WIDTH = 12, 8
 
 
 class Output:
@@ -115,19 +118,22 @@ class Output:
         return paint(text, code) if self.colour_out else text
 
     def table(self, headers: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-        """Rows under headers; on a terminal the last column is cut so that a row is one line."""
+        """Rows under headers; on a terminal the widest columns are cut so that a row is one line.
+
+        They are cut in the middle: both ends tell one run from another, and commands take an id that is cut so.
+        """
         cleaned = [[clean(cell) for cell in row] for row in rows]
         widths = [max(cells(row[at]) for row in [list(headers), *cleaned]) for at in range(len(headers))]
+        if _is_terminal(self.stdout):
+            widths = _narrowed(widths, shutil.get_terminal_size().columns)
         self.result(self.shown(self._row(headers, widths, lambda text: text), DIM))
         for row in cleaned:
             self.result(self._row(row, widths, self.shown))
 
     def _row(self, row: Sequence[str], widths: Sequence[int], paint_cell: Callable[[str], str]) -> str:
-        *front, last = row
-        parts = [paint_cell(cell) + " " * (width - cells(cell)) for cell, width in zip(front, widths, strict=False)]
-        if _is_terminal(self.stdout):
-            last = cut(last, max(shutil.get_terminal_size().columns - sum(widths[:-1]) - 2 * len(front), 8))
-        return "  ".join([*parts, paint_cell(last)]).rstrip()
+        fitting = [cut_middle(cell, width) for cell, width in zip(row[:-1], widths, strict=False)]
+        parts = [paint_cell(cell) + " " * (width - cells(cell)) for cell, width in zip(fitting, widths, strict=False)]
+        return "  ".join([*parts, paint_cell(cut(row[-1], widths[-1]))]).rstrip()
 
     # --- questions and input ---
 
@@ -141,6 +147,20 @@ class Output:
     def read(self) -> str:
         """All of stdin."""
         return self.stdin.read() if self.stdin is not None else ""
+
+
+def _narrowed(widths: Sequence[int], columns: int) -> list[int]:
+    """Widths that fit into a terminal, as far as that can be read: first the last column gives way, then the widest."""
+    found = list(widths)
+    too_many = sum(found) + 2 * (len(found) - 1) - columns
+    given = max(0, min(too_many, found[-1] - LEAST_LAST_WIDTH))
+    found[-1] -= given
+    for _ in range(too_many - given):
+        widest = max(range(len(found) - 1), key=found.__getitem__, default=0)
+        if found[widest] <= LEAST_WIDTH:
+            break
+        found[widest] -= 1
+    return found
 
 
 def _is_terminal(stream: TextIO | Any) -> bool:

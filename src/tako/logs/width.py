@@ -25,6 +25,19 @@ def cut(text: str, width: int) -> str:
     return f"{kept}…"
 
 
+def cut_middle(text: str, width: int) -> str:
+    """The text in at most `width` columns, with an ellipsis in its middle where it was cut."""
+    if cells(text) <= width:
+        return text
+    tail, used = "", 0
+    for char in reversed(text):
+        used += _of(char)
+        if used > (width - 1) // 2:
+            break
+        tail = char + tail
+    return cut(text, width - cells(tail)) + tail
+
+
 def _of(char: str) -> int:
     if unicodedata.category(char) in ("Mn", "Me", "Cf"):
         return 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import importlib.util
 from pathlib import Path
 
 from tako.cli import frameworks, templates
@@ -68,6 +69,8 @@ def _next_steps(context: Context, found: Framework | None, *, has_example: bool)
     say("  tako dev                        starts app, workers and logs, and reloads on save")
     if has_example:
         say("  tako enqueue hello name=Ada     in another terminal: the first run")
+        if importlib.util.find_spec("pytest") is None:
+            say("  pip install pytest              is needed for the next one")
         say("  python -m pytest                runs the workflow's test, without an engine")
         call = found.enqueue if found else 'hello.enqueue(name="Ada")'
         say(f"  In your app: {call}, after `from workflows.hello import hello`")
