@@ -84,6 +84,8 @@ def make(places: Places) -> None:
     try:
         for folder in (places.state, places.logs, places.spool, places.data):
             folder.mkdir(mode=0o700, exist_ok=True)
+            if (found := folder.stat()).st_uid == os.geteuid() and found.st_mode & 0o022:
+                folder.chmod(stat.S_IMODE(found.st_mode) & ~0o022)  # whoever can write here can put another store in
         if is_new:  # else a power cut could take it away again, with all that had been acknowledged by then
             folders.sync(places.state.parent)
         ignore = places.state / ".gitignore"
@@ -117,7 +119,7 @@ def make_private(folder: Path) -> None:
         if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid():
             raise TakoError(
                 f"{folder} is not a folder of yours, so sockets in it could be somebody else's.",
-                cure=f"Look at `ls -ld {folder}`, remove it, and start again.",
+                cure=f"Look at `ls -ld {folder}` and remove it, or set XDG_RUNTIME_DIR to a folder of yours.",
             ) from None
         if stat.S_IMODE(found.st_mode) & 0o077:
             folder.chmod(0o700)
