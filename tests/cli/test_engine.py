@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from tests.support.fake_engine import FakeEngine
 
-from tako.cli.engine import Engine, find
+from tako.cli.engine import Engine, Place, find
 from tako.errors import NoEngine, TakoError, WorkerUnhealthy
 
 
@@ -109,3 +109,21 @@ def test_a_stream_that_is_refused_raises_why(engine: FakeEngine) -> None:
 
     with pytest.raises(TakoError, match="unknown app"), Engine(find(engine.folder)).stream(["logs"]):
         pass
+
+
+def test_what_an_engine_json_of_a_cloned_repository_says_acts_neither_on_the_terminal_nor_on_the_browser(
+    tmp_path: Path,
+) -> None:
+    place = Place(
+        tmp_path,
+        {
+            "socket": "/s",
+            "pid": 1,
+            "app": "a\x1b]0;owned\x07",
+            "url": "http://\x1b[2J",
+            "dashboard": "https://evil.example/",
+        },
+    )
+
+    assert "\x1b" not in place.app + place.url
+    assert place.dashboard == ""

@@ -31,6 +31,12 @@ def test_words_of_any_language_stay_as_they_are() -> None:
     assert fields.escaped(text) is text
 
 
+def test_a_nul_is_refused_in_a_name_and_shown_in_words() -> None:
+    with pytest.raises(InvalidRequest, match="`key` has a NUL"):
+        fields.text({"key": "a\0b"}, "key")
+    assert fields.words({"reason": "\0"}, "reason") == "\\0"
+
+
 @pytest.mark.parametrize("value", [2**53 + 1, -(2**53) - 1, 10**400, True, 1.0, "1", None])
 def test_a_whole_number_is_one_that_every_reader_of_json_keeps(value: object) -> None:
     with pytest.raises(InvalidRequest, match="`epoch` is a whole number"):

@@ -14,6 +14,7 @@ from typing import Any
 
 from tako.config import files
 from tako.errors import NoEngine, StoreUnavailable
+from tako.logs.render import clean
 
 CALL_DEADLINE_S = 15.0
 MAX_BYTES = 65_536  # of engine.json
@@ -29,10 +30,12 @@ class Place:
         self.folder = folder
         self.socket = str(content["socket"])
         self.pid = int(content["pid"])
-        self.app = str(content["app"])
+        self.app = clean(str(content["app"]))  # the file may have come with a cloned repository
         self.store_id = str(content.get("store_id", ""))
-        self.url = str(content.get("url", ""))
-        self.dashboard = str(content.get("dashboard", ""))  # holds the key: not for argv or logs
+        self.url = clean(str(content.get("url", "")))
+        dashboard = clean(str(content.get("dashboard", "")))
+        # Holds the key: not for argv or logs. A browser is not sent to any other place that such a file names.
+        self.dashboard = dashboard if dashboard.startswith("http://127.0.0.1:") else ""
         self.started_ms = int(content.get("started_ms", 0))
 
 

@@ -60,7 +60,7 @@ def _read(text: str, member: str) -> Any:
         return _json(text, list)
     if outer in ("dict", "mapping"):
         return _json(text, dict)
-    if outer == "literal":
+    if outer == "literal" and "[" in plain:
         return _literal(text, plain)
     parsed = _json(text, object)
     return text if parsed is _NOT else parsed

@@ -36,6 +36,8 @@ def check_name(name: str, value: str) -> None:
     """Refuse a text that is too long for a name, or that is none."""
     if len(value) > MAX_NAME_CHARS:
         raise InvalidRequest(f"invalid request: `{name}` is longer than {MAX_NAME_CHARS} characters")
+    if "\0" in value:
+        raise InvalidRequest(f"invalid request: `{name}` has a NUL, where texts end for the store")
     if not value.isascii() and escaped(value) is not value:
         raise InvalidRequest(f"invalid request: `{name}` has half of a surrogate pair, which is no character")
 
@@ -50,7 +52,7 @@ def body(message: Mapping[str, Any], name: str) -> str:
 
 def words(message: Mapping[str, Any], name: str) -> str:
     """What is written for people: reasons, errors, tracebacks, lines of a log. "" when it is missing or null."""
-    return "" if message.get(name) is None else body(message, name)
+    return "" if message.get(name) is None else body(message, name).replace("\0", "\\0")
 
 
 def escaped(value: str) -> str:
