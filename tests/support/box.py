@@ -285,19 +285,15 @@ class Box:
 
 
 def why_no_box() -> str | None:
-    """Why this machine cannot boot a Debian of its own; None when it can."""
+    """Why this machine cannot boot a Debian of its own, whatever is installed; None when it can."""
     if os.geteuid() != 0:
         return "only root can boot a container"
-    for program in ("systemd-nspawn", "debootstrap", "ip", "nsenter"):
-        if shutil.which(program) is None:
-            return f"{program} is missing"
-    probe = subprocess.run(
-        ["ip", "link", "add", "takoprobe0", "type", "veth", "peer", "name", "takoprobe1"], check=False,
-        capture_output=True, text=True,
-    )  # fmt: skip
-    if probe.returncode and "exists" not in probe.stderr:
-        return f"no virtual network: {probe.stderr.strip()}"
-    subprocess.run(["ip", "link", "del", "takoprobe0"], check=False, capture_output=True)
+    argv = ["ip", "link", "add", "takoprobe0", "type", "veth", "peer", "name", "takoprobe1"]
+    with contextlib.suppress(FileNotFoundError):  # a missing program is missing for the test that needs it
+        probe = subprocess.run(argv, check=False, capture_output=True, text=True)
+        if probe.returncode and "exists" not in probe.stderr:
+            return f"there can be no virtual network here: {probe.stderr.strip()}"
+        subprocess.run(["ip", "link", "del", "takoprobe0"], check=False, capture_output=True)
     return None
 
 

@@ -91,6 +91,9 @@ class Screen:
             self._doing(server, DOING[event["phase"]])
         elif kind == "done" and event["phase"] in DONE:
             self._done(server, DONE[event["phase"]], event.get("ms", 0))
+        elif kind == "note" and "code" in event:
+            self._clear()
+            self._output.warn("\n  ".join([f"{self._of(server)}{clean(message)}", clean(event.get("cure", ""))]))
         elif kind == "note" and message and event["phase"] != "switch":
             self._aside(server, f"· {message}")
         elif kind == "output" and event["phase"] in SHOWN_OUTPUT:

@@ -4,6 +4,7 @@ A certificate is fetched at the first handshake for its host. One handshake at a
 Caddy itself, limit how many are asked for at once.
 """
 
+import asyncio
 import contextlib
 import json
 import socket
@@ -15,7 +16,11 @@ from pathlib import Path
 
 from cryptography import x509
 
+from tako.server.caddy import Settings
+from tako.server.hosts import Hosts
+
 DEADLINE_S = 20.0
+RENEW_EVERY_S = 12 * 3600.0
 _LOG_BYTES = 262_144
 
 
@@ -27,6 +32,28 @@ class Certificate:
     issuer: str | None = None
     expires_ms: int | None = None
     problem: str | None = None
+
+
+class Keeper:
+    """Sees to it that every host has a certificate: at its deploy, and daily, since Caddy renews at handshakes."""
+
+    def __init__(self, hosts: Hosts, ingress: Settings) -> None:
+        self._hosts = hosts
+        self._ingress = ingress
+        self._one_at_a_time = asyncio.Lock()
+
+    async def fetch(self, host: str, *, deadline_s: float = DEADLINE_S) -> Certificate:
+        """The host's certificate, fetched if it has none."""
+        async with self._one_at_a_time:
+            log = Path(self._ingress.log)
+            return await asyncio.to_thread(warm, host, port=self._ingress.https_port, log=log, deadline_s=deadline_s)
+
+    async def renew(self) -> None:
+        """Ask for every host, again and again. What has gone wrong stands in Caddy's log, and in the next deploy."""
+        while True:
+            await asyncio.sleep(RENEW_EVERY_S)
+            for host in self._hosts.names():
+                await self.fetch(host)
 
 
 def warm(host: str, *, port: int, log: Path, deadline_s: float = DEADLINE_S) -> Certificate:

@@ -26,6 +26,8 @@ from tako.protocol.management import AppRef
 from tako.rpc.server import Server
 from tako.server import commands, layout, metrics, notify, recover, routing
 from tako.server.blobs import Blobs
+from tako.server.caddy import Settings
+from tako.server.certificates import Keeper
 from tako.server.dashboard import Pages
 from tako.server.environments import Environments, Tools
 from tako.server.hosts import Hosts
@@ -52,6 +54,7 @@ class Options:
     users: bool = False
     group: int | None = None  # who may use the management socket, besides root
     listener_group: int | None = None  # who may connect to listeners of apps: the ingress
+    ingress: Settings | None = None  # the Caddy beside us
     tools: Tools = field(default_factory=Tools)
     limits: Limits = field(default_factory=Limits)
     watch_s: float = WATCH_S
@@ -71,6 +74,7 @@ class Daemon:
         self.sites: dict[tuple[str, str], Site] = {}
         self.restart_wanted = asyncio.Event()
         self._kept: dict[str, int] = {}
+        self.certificates: Keeper | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._relay: Relay | None = None
         self._metrics: metrics.MetricsServer | None = None
@@ -129,6 +133,9 @@ class Daemon:
         if self.options.metrics is not None:
             self._metrics = metrics.MetricsServer(self)
             await self._metrics.start(self.options.metrics)
+        if self.options.ingress is not None:
+            self.certificates = Keeper(self.hosts, self.options.ingress)
+            self._tasks.add(asyncio.get_running_loop().create_task(self.certificates.renew(), name="certificates"))
 
     async def detach(self) -> None:
         """End, and leave everything running. Jobs are taken up by the next daemon."""

@@ -397,6 +397,32 @@ class Job:
         failed: asyncio.Future[Failure] = asyncio.get_running_loop().create_future()
         if self.roll is not None:
             failed = self.roll.failed
+        certificates = asyncio.ensure_future(self._certificates())
+        try:
+            await self._watch_until(failed)
+            await certificates
+        finally:
+            certificates.cancel()
+
+    async def _certificates(self) -> None:
+        """Have each host's certificate fetched before the first visitor asks. One that cannot be had is told: the
+        release serves all the same, and who visits the host is told by their browser."""
+        keeper = self.site.daemon.certificates
+        hosts = dict.fromkeys(route.partition("/")[0] for route in self.site.routes())
+        for host in [each for each in hosts if keeper is not None and not each.startswith("*.")]:
+            assert keeper is not None
+            found = await keeper.fetch(host)
+            if found.problem is None:
+                until = time.strftime("%Y-%m-%d", time.gmtime((found.expires_ms or 0) / 1000))
+                self.events.tell("note", "watch", f"https://{host} has a certificate by {found.issuer}, until {until}")
+            else:
+                self.events.tell(
+                    "note", "watch", f"https://{host} has no certificate: {found.problem}", code="certificate",
+                    cure=f"Does {host} lead to this server in the DNS, and is port 80 open? It is tried again at each "
+                    "visit, and twice a day.",
+                )  # fmt: skip
+
+    async def _watch_until(self, failed: asyncio.Future[Failure]) -> None:
         left_s = self.site.daemon.watch_s - (self._now_ms() - self.phase_ms) / 1000
         done, _ = await asyncio.wait({failed}, timeout=max(0.1, left_s))
         if done:

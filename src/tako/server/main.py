@@ -18,6 +18,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from tako.errors import TakoError
+from tako.server import caddy
 
 DATA = Path("/var/lib/tako")
 RUN = Path("/run/tako")
@@ -55,6 +56,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--users", action="store_true", help="run each app as a user of its own, tako-APP (root only)")
     parser.add_argument("--group", help="a group whose members may manage the server, besides root")
+    parser.add_argument(
+        "--ingress", type=Path, metavar="FILE", help="the settings of the Caddy beside us: hosts get certificates there"
+    )
     parser.add_argument("--listener-group", help="a group that may connect to the apps' sockets: the ingress's")
     parser.add_argument("--venv", type=Path, help="one environment for all releases, which has all that they need")
     parser.add_argument("--uv", help="uv, to build environments with (default: the one in PATH; else venv and pip)")
@@ -102,6 +106,7 @@ def _serve(args: argparse.Namespace) -> int:
         users=args.users,
         group=_group(args.group),
         listener_group=_group(args.listener_group),
+        ingress=_ingress(args.ingress),
         tools=Tools(
             fixed=args.venv.absolute() if args.venv else None,
             uv=args.uv or shutil.which("uv"),
@@ -111,6 +116,13 @@ def _serve(args: argparse.Namespace) -> int:
         watch_s=args.watch,
     )
     return uvloop.run(_Life(options, foreground=args.foreground).run(kept))
+
+
+def _ingress(path: Path | None) -> caddy.Settings | None:
+    try:
+        return caddy.settings_of(path) if path is not None else None
+    except ValueError as error:
+        raise TakoError(f"{error}.", cure="Mend it, then restart: systemctl restart tako-server") from error
 
 
 def _group(name: str | None) -> int | None:
