@@ -30,7 +30,8 @@ _ID = re.compile(r"[0-9a-f]{8}-?([0-9a-f]{4}-?){3}[0-9a-f]{12}", re.ASCII | re.I
 async def runs(view: View) -> Response:
     """A page of runs, newest first."""
     query = view.request.query
-    sought = query.get("q", "").strip()
+    # What cannot be printed is in no id, and the engine refuses a text that cannot be stored.
+    sought = "".join(char for char in query.get("q", "") if char.isprintable()).strip()
     if _ID.fullmatch(sought):
         try:
             return redirect(view.url(f"runs/{(await view.app.ask('get_run', id=sought))['id']}"))
