@@ -29,7 +29,7 @@ PAGES = sorted(
 NOT_YET: set[str] = set()
 EVERY_COMMAND_HAS = {"--help", "--json"}
 # What else a console block may start with.
-OTHER_COMMANDS = {"cd", "curl", "export", "kill", "pip", "python3", "sudo", "git"}
+OTHER_COMMANDS = {"cd", "curl", "export", "kill", "pip", "python3", "sudo", "git", "tako-server"}
 
 
 @dataclass(frozen=True)

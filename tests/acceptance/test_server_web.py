@@ -9,6 +9,7 @@ import socket
 import threading
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -55,8 +56,12 @@ def test_an_instance_that_is_killed_is_replaced_and_the_queue_waits_for_it(app: 
         load.more(20)
         victim = pids(app)[0]
         os.kill(victim, signal.SIGKILL)
-        app.until(lambda status: len(status["instances"]) == 2, what="two instances again")
-        assert victim not in pids(app)
+
+        def is_replaced(status: Any) -> bool:
+            found = [each["pid"] for each in status["instances"]]
+            return len(found) == 2 and victim not in found
+
+        app.until(is_replaced, what="two instances again")
         load.more(20)
 
     # What it was answering when it was killed is lost, one for each client at most; what waited is not.
@@ -91,7 +96,7 @@ def test_requests_timed_at_the_idle_limit_never_fail(app: App) -> None:
     app.deploy("r1", toml='[web]\nidle_timeout = "150ms"')
 
     with app.load(clients=2, pause_s=0.16, slow=False) as load:
-        load.more(40)
+        load.more(16)
 
     assert load.report.failed == []
 

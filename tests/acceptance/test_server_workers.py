@@ -63,7 +63,7 @@ def test_what_an_old_worker_holds_it_finishes_and_what_it_cannot_goes_to_the_new
     app.deploy("r1", toml=toml)
     with app.engine() as engine:
         (short,) = enqueue(engine, 1, takes_s=1.0)
-        (long,) = enqueue(engine, 1, takes_s=8.0)
+        (long,) = enqueue(engine, 1, takes_s=5.0)
     until(lambda: sum(line[0] == "begin" for line in app.ledger()) == 2, what="both have begun")
 
     app.deploy("r2", toml=toml)
