@@ -33,7 +33,8 @@ class Load:
     """`clients` that ask at once, each one request after the other: 60 % GET, 30 % POST of some KiB, 10 % slow.
 
     The app answers with its release as the whole body. A connection that the server closes *between* two requests is
-    made anew, as every client does; one that it closes in a request is a failure.
+    made anew, as every client does; one that it closes in a request is a failure. To the app's own socket (`path`) each
+    request has a connection of its own, as the ingress has: there nobody could tell those two apart.
     """
 
     def __init__(
@@ -123,13 +124,14 @@ class Load:
             head = f"POST /take HTTP/1.1\r\nContent-Length: {len(body)}"
         else:
             head, body = "GET /slow HTTP/1.1", b""
-        writer.write(f"{head}\r\nHost: {self.host}\r\n\r\n".encode() + body)
+        sent = f"Host: {self.host}\r\n" + ("Connection: close\r\n" if self.path is not None else "")
+        writer.write(f"{head}\r\n{sent}\r\n".encode() + body)
         await writer.drain()
         lines = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
         status = lines[0].split(" ")[1]
         fields = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines[1:])}
         text = (await reader.readexactly(int(fields["content-length"]))).decode()
-        if fields.get("connection") == "close":
+        if fields.get("connection") == "close" or self.path is not None:
             reader.feed_eof()
         if status != "200":
             raise ValueError(f"{status}: {text[:200]}")
