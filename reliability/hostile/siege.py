@@ -124,9 +124,11 @@ class Report:
 
 
 def prepare(engine: Engine, *, count: int = 20) -> list[str]:
-    """Some runs to talk about."""
+    """Some runs to talk about. What was attacked before may have paused what they need, as anybody may."""
     made = [ids.uuid7() for _ in range(count)]
     with Client(engine.socket) as client:
+        for paused in ({"group": "default"}, {"workflow": "greet"}, {"workflow": "wait"}):
+            client.call("resume", **paused)
         for number, run_id in enumerate(made):
             workflow = ("greet", "wait")[number % 2]
             new = {"id": run_id, "workflow": workflow, "payload_json": json.dumps({"n": number})}
