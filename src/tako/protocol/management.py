@@ -323,6 +323,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "connect": ("AppRef", "{}, then the app's internal socket"),
     "metrics": ("", "{text}"),
     "server.restart": ("", "{}"),
+    "dashboard": ("AppRef", "{path}, then what browsers say"),
 }
 
 
