@@ -261,6 +261,31 @@ def test_a_full_disk_stores_nothing_says_so_and_goes_on_when_there_is_room(tell:
     tell(story)
 
 
+def test_a_commit_whose_log_is_complete_but_not_its_index_is_not_told_as_nothing_stored(
+    tell: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(faults, "_is_full", lambda path: True)
+
+    async def story(house: House) -> None:
+        commit = house.store.commit
+
+        def no_room_for_the_index() -> None:
+            house.store.is_committing = True
+            error = sqlite3.OperationalError("disk I/O error")
+            error.sqlite_errorcode = sqlite3.SQLITE_IOERR_SHMSIZE
+            raise error
+
+        house.store.commit = no_room_for_the_index  # type: ignore[method-assign]
+        with pytest.raises(StoreUnavailable, match="is full; whether this was stored is not known") as raised:
+            await house.enqueue("a")
+        assert raised.value.detail == {"reason": "DISK_FULL", "outcome": "unknown"}
+        house.store.commit = commit  # type: ignore[method-assign]
+        await house.enqueue("b")
+        assert house.fatal == []
+
+    tell(story)
+
+
 HOLDER = """
 import sqlite3, sys
 connection = sqlite3.connect(sys.argv[1], isolation_level=None)

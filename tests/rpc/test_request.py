@@ -361,6 +361,18 @@ def test_an_engine_that_fails_while_it_answers_leaves_an_enqueue_unknown(path: P
         ask("enqueue_runs", new_run())
 
 
+def test_an_engine_that_cannot_know_whether_it_stored_leaves_an_enqueue_unknown(path: Path, ask: Ask) -> None:
+    def script(caller: Caller) -> None:
+        request = caller.read()
+        detail = {"reason": "DISK_FULL", "outcome": "unknown"}
+        caller.send(
+            line(request=request["request"], status="error", code="store_unavailable", message="full", detail=detail)
+        )
+
+    with ScriptedEngine(path, script), pytest.raises(EnqueueUnknown, match=r"\(full\)"):
+        ask("enqueue_runs", new_run())
+
+
 # --- every command of ours can be told apart ---
 
 

@@ -14,9 +14,9 @@ from tako.errors import StoreDamaged, StoreUnavailable, TakoError
 _FULL_BYTES = 1024 * 1024
 
 
-def explain(error: sqlite3.Error | OSError, *, path: Path | None) -> TakoError | None:
+def explain(error: sqlite3.Error | OSError, *, path: Path | None, at_commit: bool = False) -> TakoError | None:
     """The error a caller should get for SQLite's, or None when it is not the storage but the statement (a bug of ours).
-    An OSError is of a sync of ours.
+    An OSError is of a sync of ours. `at_commit`: it was COMMIT that failed.
 
     StoreUnavailable: nothing was stored, and it may be tried again. StoreDamaged: the file or its disk cannot be
     trusted any more, and whether the transaction was stored is not known: stop, answer nobody.
@@ -35,7 +35,9 @@ def explain(error: sqlite3.Error | OSError, *, path: Path | None) -> TakoError |
     if code in (sqlite3.SQLITE_IOERR_FSYNC, sqlite3.SQLITE_IOERR_DIR_FSYNC):
         return _damaged(f"{where}: the disk did not take what was written (fsync failed): {error}.", error)
     if primary in (sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN) and path is not None and _is_full(path):
-        return _disk_full(where, error)
+        # COMMIT writes and syncs the log, then its index (-shm), for which there may be no room: the log is complete
+        # then, and an engine that starts on it finds the transaction, unless another one has been written over it.
+        return _disk_full(where, error, is_certain=not at_commit)
     if primary in (sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CANTOPEN,
                    sqlite3.SQLITE_READONLY):  # fmt: skip
         return _damaged(f"{where} cannot be used: {error}.", error)
@@ -61,11 +63,12 @@ def lock_holders(path: Path) -> list[tuple[int, str]]:
     return [(pid, _command(pid)) for pid in sorted(pids - {os.getpid()}) if pid > 0]
 
 
-def _disk_full(where: str, error: Exception) -> StoreUnavailable:
+def _disk_full(where: str, error: Exception, *, is_certain: bool = True) -> StoreUnavailable:
+    what = "nothing was stored" if is_certain else "whether this was stored is not known"
     found = StoreUnavailable(
-        f"the disk of {where} is full; nothing was stored.",
+        f"the disk of {where} is full; {what}.",
         cure="Make room on it: everything goes on by itself, without a restart.",
-        detail={"reason": "DISK_FULL"},
+        detail={"reason": "DISK_FULL"} if is_certain else {"reason": "DISK_FULL", "outcome": "unknown"},
     )
     found.__cause__ = error
     return found

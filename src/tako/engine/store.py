@@ -71,6 +71,7 @@ class Store(Reader):
         self.durability = durability
         # A rough account of what went into the log since the last checkpoint; writer.py decides by it.
         self.bytes_written = 0
+        self.is_committing = False  # or its COMMIT has failed
         self._events: list[Event] = []
         self._ready: set[Ready] = set()
         # Numbers of runs by (workflow, lane or status), as of the last COMMIT; any thread may read them.
@@ -111,6 +112,7 @@ class Store(Reader):
             store._configure()
             schema.migrate(connection, path=path)
             store._load()
+            store._relax()
             # SQLite syncs the folder too, but goes on when that fails: a power cut could then take the log away.
             folders.sync(path.parent)
         except (sqlite3.Error, OSError) as error:
@@ -159,13 +161,16 @@ class Store(Reader):
 
     def begin(self) -> None:
         """Begin, as the one writer: the lock is taken now, not in the middle."""
+        self.is_committing = False
         self.connection.execute("BEGIN IMMEDIATE")
 
     def commit(self) -> None:
         """Make everything since `begin` durable."""
         if self._working:
             self.many("set_count", [(workflow, state, n) for (workflow, state), n in self._working.items()])
+        self.is_committing = True
         self.connection.execute("COMMIT")
+        self.is_committing = False
         self.counts.update(self._working)
         self._working.clear()
         self._options_before = self._pauses_before = self._active_before = None
@@ -272,12 +277,16 @@ class Store(Reader):
 
     # --- opening ----------------------------------------------------------------------------------------------------
 
+    def _relax(self) -> None:
+        """From here on a power cut may cost what was acknowledged, but not the schema, nor which store this is."""
+        if self.durability == "process":
+            self.connection.execute("PRAGMA synchronous = NORMAL").fetchall()
+
     def _configure(self) -> None:
-        synchronous = "FULL" if self.durability == "full" else "NORMAL"
         for pragma in (
             f"busy_timeout = {BUSY_TIMEOUT_MS}",
             "journal_mode = WAL",
-            f"synchronous = {synchronous}",
+            "synchronous = FULL",
             "fullfsync = ON",  # macOS, where fsync alone does not reach the platter; elsewhere without effect
             "checkpoint_fullfsync = ON",
             f"wal_autocheckpoint = {_WAL_BACKSTOP_PAGES}",

@@ -364,7 +364,9 @@ class Writer:
             call.error = error
 
     def _recover(self, batch: list[_Call], error: Exception) -> list[Event]:
-        known = faults.explain(error, path=self._store.path) if isinstance(error, sqlite3.Error) else None
+        known = None
+        if isinstance(error, sqlite3.Error):
+            known = faults.explain(error, path=self._store.path, at_commit=self._store.is_committing)
         if known is not None:
             self._pages += _PAGES_A_COMMIT  # a checkpoint is due: it may be what makes room
             _fail(batch, known)

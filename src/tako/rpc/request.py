@@ -105,6 +105,8 @@ class Request:
         if self.command == ENQUEUE:
             if reply.get("code") in _ACCIDENTS:
                 raise self._unknown(f"failed while it answered ({error.message})")
+            if error.detail.get("outcome") == "unknown":
+                raise self._unknown(f"cannot tell what became of it ({error.message})")
             if self.is_known and error.code not in _CERTAIN:
                 raise self._unknown(f"went away before it answered, and refuses the repetition ({error.message})")
         raise error
