@@ -9,9 +9,9 @@ import sys
 import threading
 import time
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 
@@ -364,6 +364,45 @@ def test_who_came_while_the_file_was_locked_waits_no_longer_than_who_came_first(
             with pytest.raises(StoreUnavailable):
                 await second
             assert time.monotonic() - started < 0.95
+
+    tell(story)
+
+
+def test_who_waited_its_time_behind_a_locked_file_is_refused_and_those_after_it_are_served(
+    tell: Callable[..., None], path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = [0.0]
+
+    async def story(house: House) -> None:
+        gate = threading.Event()
+        with ExitStack() as stack:
+            held = house.writer.ask(hold, gate, is_short=False)
+            held.then(lambda _: stack.enter_context(locked_by_another(path)))
+            await asyncio.sleep(0)
+            late = house.enqueue("late")
+            now[0] = 60.0  # its turn comes when its patience is long at its end
+            gate.set()
+            with pytest.raises(StoreUnavailable, match="locked by pid"):
+                await asyncio.wait_for(late, 10)
+        await house.enqueue("after")
+        assert await house.ids() == ["after"]
+
+    tell(story, monotonic=lambda: now[0])
+
+
+def test_a_defect_of_the_writer_itself_stops_the_house_and_leaves_nobody_waiting(
+    tell: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def story(house: House) -> None:
+        def explodes(*_: object, **__: object) -> NoReturn:
+            raise ZeroDivisionError("a bug")
+
+        monkeypatch.setattr(house.writer, "_commit_together", explodes)
+        with pytest.raises(StoreDamaged, match="a bug"):
+            await house.enqueue("a")
+        with pytest.raises(StoreDamaged):
+            await house.writer.ask(where)
+        assert len(house.fatal) == 1
 
     tell(story)
 

@@ -205,7 +205,7 @@ class Writer:
         if self._commit_s < _QUICK_S and all(call.is_short for call in batch):
             try:
                 self._be_patient(0)
-                events = self._commit(batch)
+                events = self._commit(batch, is_on_loop=True)
             except _Locked:
                 pass
             else:
@@ -289,11 +289,17 @@ class Writer:
 
     # --- a transaction, in either thread ----------------------------------------------------------------------------
 
-    def _commit(self, batch: list[_Call]) -> list[Event]:
+    def _commit(self, batch: list[_Call], *, is_on_loop: bool = False) -> list[Event]:
+        if self._broken is None:
+            try:
+                return self._commit_together(batch, is_on_loop=is_on_loop)
+            except _Locked:
+                raise
+            except Exception as error:  # a bug of ours. A writer that ended in silence would leave everybody waiting.
+                self._break(_unfinished(error))
         if self._broken is not None:
             _fail(batch, self._broken)
-            return []
-        return self._commit_together(batch)
+        return []
 
     def _be_patient(self, patience_ms: int) -> None:
         """How long SQLite waits for another process that has locked the file: on the loop not at all."""
@@ -302,7 +308,7 @@ class Writer:
             self._patience_ms = patience_ms
             self._store.connection.execute(f"PRAGMA busy_timeout = {patience_ms}").fetchall()
 
-    def _commit_together(self, batch: list[_Call]) -> list[Event]:
+    def _commit_together(self, batch: list[_Call], *, is_on_loop: bool = False) -> list[Event]:
         """One transaction for all. When one of them breaks it, each gets its own."""
         store = self._store
         changes = store.connection.total_changes
@@ -322,7 +328,7 @@ class Writer:
         except Exception as error:
             # Whatever it was, the batch must not stay half done; who caused it is found by running one by one.
             store.rollback()
-            if self._patience_ms == 0 and _is_lock(error):
+            if is_on_loop and _is_lock(error):
                 raise _Locked from error
             return self._recover(batch, error)
         changed = store.connection.total_changes - changes
@@ -488,6 +494,13 @@ def _copy_log_into_file(store: Store) -> None:
 def _fail(calls: list[_Call], error: Exception) -> None:
     for call in calls:
         call.error = error
+
+
+def _unfinished(error: Exception) -> StoreDamaged:
+    return StoreDamaged(
+        f"the engine could not end a transaction ({error!r}), which is a defect of Tako; whether it was stored is not "
+        "known. The engine stops. Start it again: what was acknowledged is there."
+    )
 
 
 def _too_late() -> StoreUnavailable:
