@@ -141,7 +141,7 @@ async def run(attempt: AsyncAttempt) -> None:
         if span is not None:
             attempt.end_span(span, failure)
         speech.ends(attempt, speaking)
-    forgotten = attempt.close_unawaited()
+    forgotten = attempt.unawaited.close()
     if failure is None and forgotten is not None:
         failure = forgotten
     execute.report(attempt, result, failure)

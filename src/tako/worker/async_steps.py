@@ -1,7 +1,6 @@
 """What an `async def` handler does through its context: as `steps.py`, on the event loop.
 
-Every call gives back a coroutine and is noted until somebody awaits it: a step that was called without `await` would
-otherwise be skipped without a word (loud.md 21).
+Every call gives back a coroutine, and is noted until somebody awaits it.
 """
 
 from __future__ import annotations
@@ -13,10 +12,12 @@ from tako import errors
 from tako.sdk.context import AsyncContext
 from tako.sdk.startup import around_steps
 from tako.worker import tracebacks, values
-from tako.worker.attempt import FINISHED, NEVER, PARKED, Attempt, Running
-from tako.worker.connection import FINAL, KEPT, TooLarge, data_of
+from tako.worker.attempt import FINISHED, PARKED, Attempt, Running
+from tako.worker.branches import Branches
+from tako.worker.connection import KEPT, TooLarge, data_of
 from tako.worker.speech import who
 from tako.worker.tries import Failure, gathered, next_try_ms
+from tako.worker.unawaited import Unawaited
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -62,20 +63,15 @@ class AsyncAttempt(Attempt):
     """An attempt of an `async def` handler; what its AsyncContext calls."""
 
     is_async = True
-    __slots__ = ("_busy", "_calls", "_gathers", "_quiet", "_ready", "_waits", "host", "task")
+    __slots__ = ("_branches", "busy", "host", "task", "unawaited")
 
     def __init__(self, claimed: ClaimedRun, workflow: Workflow[Any, Any], bench: Bench, host: Host) -> None:
         super().__init__(claimed, workflow, bench)
         self.host = host
         self.task: asyncio.Task[None] | None = None
-        self.unawaited: dict[int, tuple[str, Coroutine[Any, Any, Any], tuple[str, int]]] = {}
-        self._calls = 0
-        self._busy = 0  # steps between their start and their acknowledgement
-        # Branches that want to park: when they are due, and what they wait for.
-        self._waits: dict[str, tuple[int | None, Message]] = {}
-        self._ready: str | None = None  # the branch whose wait is over, as the engine said
-        self._gathers = 0
-        self._quiet: asyncio.Event | None = None
+        self.unawaited = Unawaited()
+        self.busy = 0  # steps between their start and their acknowledgement, and what else must not be parked under
+        self._branches: Branches | None = None
 
     def end(self, why: str) -> bool:
         """As Attempt.end; the handler is cancelled at its next `await`, unless it unwinds by itself. Any thread."""
@@ -107,8 +103,8 @@ class AsyncAttempt(Attempt):
         self, name: str, fn: Callable[..., Any], args: tuple[Any, ...], options: StepOptions
     ) -> Coroutine[Any, Any, Any]:
         """As SyncAttempt.step; a sync function runs in a thread."""
-        self._calls = token = self._calls + 1
-        return self._noted(token, f"ctx.step({name!r})", self._step(token, name, fn, args, options))
+        token = self.unawaited.token()
+        return self.unawaited.note(token, f"ctx.step({name!r})", self._step(token, name, fn, args, options))
 
     def map(
         self,
@@ -121,9 +117,9 @@ class AsyncAttempt(Attempt):
         return_exceptions: bool,
     ) -> Coroutine[Any, Any, list[Any]]:
         """As SyncAttempt.map."""
-        self._calls = token = self._calls + 1
+        token = self.unawaited.token()
         work = self._map(token, name, fn, list(items), options, limit, return_exceptions)
-        return self._noted(token, f"ctx.map({name!r})", work)
+        return self.unawaited.note(token, f"ctx.map({name!r})", work)
 
     def sleep(self, name: str, duration_ms: int) -> Coroutine[Any, Any, None]:
         """As SyncAttempt.sleep."""
@@ -131,52 +127,35 @@ class AsyncAttempt(Attempt):
 
     def sleep_until(self, name: str, when_ms: int) -> Coroutine[Any, Any, None]:
         """As SyncAttempt.sleep_until."""
-        self._calls = token = self._calls + 1
-        return self._noted(token, f"ctx.sleep({name!r})", self._sleep_until(token, name, when_ms))
+        token = self.unawaited.token()
+        return self.unawaited.note(token, f"ctx.sleep({name!r})", self._sleep_until(token, name, when_ms))
 
     def wait_for(
         self, event: str, timeout_ms: int | None, received: Callable[[str | None], Any]
     ) -> Coroutine[Any, Any, Any]:
         """As SyncAttempt.wait_for."""
-        self._calls = token = self._calls + 1
-        return self._noted(token, f"ctx.wait_for({event!r})", self._wait_for(token, event, timeout_ms, received))
+        token = self.unawaited.token()
+        work = self._wait_for(token, event, timeout_ms, received)
+        return self.unawaited.note(token, f"ctx.wait_for({event!r})", work)
 
     def start(
         self, name: str, workflow: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Coroutine[Any, Any, Any]:
         """As SyncAttempt.start."""
-        self._calls = token = self._calls + 1
-        return self._noted(token, f"ctx.start({name!r})", self._start(token, name, workflow, args, kwargs))
+        token = self.unawaited.token()
+        return self.unawaited.note(token, f"ctx.start({name!r})", self._start(token, name, workflow, args, kwargs))
 
     def gather(self, runs: tuple[Any, ...], *, return_exceptions: bool) -> Coroutine[Any, Any, list[Any]]:
         """As SyncAttempt.gather."""
-        self._calls = token = self._calls + 1
-        return self._noted(token, "ctx.gather()", self._gather(token, runs, return_exceptions))
-
-    def close_unawaited(self) -> errors.StepError | None:
-        """Close what nobody awaited, and name the first of them (loud.md 21). The handler has returned."""
-        forgotten = list(self.unawaited.values())
-        self.unawaited.clear()
-        for _, coroutine, _ in forgotten:
-            coroutine.close()
-        if not forgotten:
-            return None
-        call, _, (file, line) = forgotten[0]
-        return errors.StepError(
-            f"{call} at {tracebacks.short(file)}:{line} was called without await, so it did not run.",
-            cure=f"Write `await {call[:-1]}{', ' if call[-2] != '(' else ''}...)`.",
-        )
-
-    def _noted(self, token: int, call: str, coroutine: Coroutine[Any, Any, Any]) -> Coroutine[Any, Any, Any]:
-        self.unawaited[token] = (call, coroutine, tracebacks.caller())
-        return coroutine
+        token = self.unawaited.token()
+        return self.unawaited.note(token, "ctx.gather()", self._gather(token, runs, return_exceptions))
 
     # --- in the loop ---
 
     async def _step(
         self, token: int, name: str, fn: Callable[..., Any], args: tuple[Any, ...], options: StepOptions
     ) -> Any:
-        self.unawaited.pop(token, None)
+        self.unawaited.awaited(token)
         text = self.visit(name)
         kind = values.codec(name, fn, options.returns)
         if text is not None:
@@ -184,15 +163,13 @@ class AsyncAttempt(Attempt):
         if self.left:
             await self._judge_order(name)
         started_ms = self.now_ms()
-        self._busy += 1
+        self.busy += 1
         try:
             value = await self.execute_step(name, fn, args, options)
             text, value = values.stored(name, value, kind)
             await self._save(name, text, started_ms)
         finally:
-            self._busy -= 1
-            if self._quiet is not None:
-                self._became_quiet()
+            self._became_free()
         return value
 
     async def _judge_order(self, name: str) -> None:
@@ -271,11 +248,12 @@ class AsyncAttempt(Attempt):
     async def _save(self, name: str, text: str, started_ms: int) -> None:
         self.check()
         try:
-            await self._ask(self.save_message(name, text, started_ms))
+            await self.ask(self.save_message(name, text, started_ms))
         except TooLarge as large:
             raise values.too_large(name, large.size) from None
 
-    async def _ask(self, message: Message | str, *, keep: int = KEPT) -> Any:
+    async def ask(self, message: Message | str, *, keep: int = KEPT) -> Any:
+        """Ask the engine; the reply's data. Raises what the handler should meet."""
         future: asyncio.Future[Message] = self.host.loop.create_future()
         self.bench.connection.ask(message, lambda reply: self.host.reply(future, reply), keep=keep, run_id=self.run_id)
         self.host.flush_soon()
@@ -295,7 +273,7 @@ class AsyncAttempt(Attempt):
         limit: int,
         return_exceptions: bool,
     ) -> list[Any]:
-        self.unawaited.pop(token, None)
+        self.unawaited.awaited(token)
         results: list[Any] = [None] * len(every)
         # Saved ones first: they cost nothing, and then none of them looks skipped.
         waiting = iter(sorted(range(len(every)), key=lambda index: f"{name}[{index}]" not in self.saved))
@@ -318,7 +296,7 @@ class AsyncAttempt(Attempt):
         return gathered(self, name, results, return_exceptions=return_exceptions)
 
     async def _sleep_until(self, token: int, name: str, when_ms: int) -> None:
-        self.unawaited.pop(token, None)
+        self.unawaited.awaited(token)
         due_ms = self.remembered(name, when_ms)
         if self.visit(name) is not None:
             return
@@ -345,7 +323,7 @@ class AsyncAttempt(Attempt):
     async def _wait_for(
         self, token: int, event: str, timeout_ms: int | None, received: Callable[[str | None], Any]
     ) -> Any:
-        self.unawaited.pop(token, None)
+        self.unawaited.awaited(token)
         name = self.name_of_wait(event)
         due_ms = self.remembered(name, None if timeout_ms is None else self.now_ms() + timeout_ms)
         text = self.visit(name)
@@ -359,102 +337,55 @@ class AsyncAttempt(Attempt):
     async def _start(self, token: int, name: str, workflow: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         from tako.worker.children import Child
 
-        self.unawaited.pop(token, None)
+        self.unawaited.awaited(token)
         text = self.visit(name)
         child = Child(name, workflow, args, kwargs)
         if text is not None:
             return child.read_back(text)
         if self.left:
             await self._judge_order(name)
-        self._busy += 1
+        self.busy += 1
         try:
             self.check()
-            return child.started(await self._ask(self.start_message(child)))
+            return child.started(await self.ask(self.start_message(child)))
         except TooLarge as large:
             raise values.too_large("arguments", large.size) from None
         finally:
-            self._busy -= 1
-            self._became_quiet()
+            self._became_free()
 
     async def _gather(self, token: int, runs: tuple[Any, ...], return_exceptions: bool) -> list[Any]:
         from tako.worker.children import Ends, ids_of
 
-        self.unawaited.pop(token, None)
+        self.unawaited.awaited(token)
         ids = ids_of(runs)
         self._refuse_inside_of_a_step("gather")
         while True:
             self.check()
             if ids:
-                self._gathers += 1
-                await self._park(f"gather#{self._gathers}", None, {"runs": ids})
+                await self._park(f"gather#{token}", None, {"runs": ids})
             ends = Ends(ids)
             if await self._ended(ends):
                 return ends.results(runs, return_exceptions=return_exceptions)
 
     async def _ended(self, ends: Ends) -> bool:
         """Ask how runs ended; False when one has not, after all."""
-        self._busy += 1  # another branch must not park the run under this one, which goes on now
+        self.busy += 1  # another branch must not park the run under this one, which goes on now
         try:
             while ends.missing:
-                answer = await self._ask(self.outcomes_message(ends.missing))
+                answer = await self.ask(self.outcomes_message(ends.missing))
                 if not ends.take(answer["outcomes"]):
                     return False
             return True
         finally:
-            self._busy -= 1
-            self._became_quiet()
+            self._became_free()
 
     async def _park(self, name: str, due_ms: int | None, fields: Message) -> str | None:
-        """Park the run once every branch waits; of several waits, by the one that is due first. The others wake it."""
-        self._waits[name] = due_ms, fields
-        try:
-            await asyncio.sleep(0)  # the branches behind this one have not begun yet
-            while True:
-                # A step that is being executed would lose its result with the run, so it is waited for.
-                while self._busy or name != self._whose_turn():
-                    if self._quiet is None:
-                        self._quiet = asyncio.Event()
-                    await self._quiet.wait()
-                    self.check()
-                answer = await self._ask_to_park(name, fields)
-                if self._ready is None:
-                    break
-                self._became_quiet()  # another branch need not wait: it is its turn
-        finally:
-            del self._waits[name]
-            self._became_quiet()
-        return self.parked(answer)
+        if self._branches is None:
+            self._branches = Branches(self)
+        return await self._branches.park(name, due_ms, fields)
 
-    async def _ask_to_park(self, name: str, fields: Message) -> Message:
-        self._busy += 1  # a second branch that wants to park waits for the answer
-        self._ready = None
-        try:
-            others = {other: wait for other, wait in self._waits.items() if other != name}
-            if others:  # whichever ends first, the run goes on, and the rest of them must not begin anew
-                for wait, (due_ms, _) in list(self._waits.items()):
-                    await self._remember(wait, due_ms)
-            message = {**self.message("park"), "step_name": name}
-            more = {**fields, "spent_ms": self.spent_ms()}
-            message.update((key, value) for key, value in more.items() if value is not None)
-            branches = {other: branch for other, (_, waits) in others.items() if (branch := _branch(waits))}
-            if branches:
-                message["branches"] = list(branches.values())
-            self.is_leaving = True
-            answer: Message = await self._ask(message, keep=FINAL)
-        finally:
-            self._busy -= 1
-        if "branch" in answer:
-            self.is_leaving = False
-            self._ready = list(branches)[answer["branch"]]
-        return answer
-
-    def _whose_turn(self) -> str:
-        if self._ready in self._waits:
-            return self._ready
-        return min(self._waits, key=lambda name: NEVER if (due := self._waits[name][0]) is None else due)
-
-    async def _remember(self, name: str, due_ms: int | None) -> None:
-        """Save when one of several waits is due."""
+    async def remember(self, name: str, due_ms: int | None) -> None:
+        """Save when a wait is due, for a later pass."""
         marker = f"{name} until"
         if due_ms is not None and marker not in self.saved:
             await self._save(marker, str(due_ms), self.now_ms())
@@ -467,14 +398,7 @@ class AsyncAttempt(Attempt):
                 cure="Sleep and wait in the handler, between steps.",
             )
 
-    def _became_quiet(self) -> None:
-        if not self._busy and self._quiet is not None:
-            self._quiet.set()
-            self._quiet = None
-
-
-def _branch(waits: Message) -> Message | None:
-    """What wakes a branch besides its time, as `park` says it."""
-    if "runs" in waits:
-        return {"runs": waits["runs"]}
-    return {"event": waits["event_name"]} if "event_name" in waits else None
+    def _became_free(self) -> None:
+        self.busy -= 1
+        if self._branches is not None:
+            self._branches.look_again()

@@ -125,7 +125,7 @@ class Attempt:
     __slots__ = (
         "attempt", "began", "bench", "claimed", "deadline", "ended", "epoch", "failed_steps", "is_done", "is_leaving",
         "is_settled", "key", "left", "left_s", "run_id", "running", "saved", "scheduled_for_ms", "signals", "thread_id",
-        "unawaited", "visited", "warnings", "workflow",
+        "visited", "warnings", "workflow",
     )  # fmt: skip
 
     def __init__(self, claimed: ClaimedRun, workflow: Workflow[Any, Any], bench: Bench) -> None:
