@@ -73,6 +73,9 @@ HOT = {
     "seqs_by_key": "runs_key",
     "children_by_id": "runs_parent",
     "oldest_ready": "runs_ready",
+    "stretches_of": "PRIMARY KEY (workflow=? AND stretch<?)",
+    "forget_stretches": "PRIMARY KEY (workflow=? AND stretch<?)",
+    "list_runs": "INTEGER PRIMARY KEY (rowid>? AND rowid<?)",
     "pending_seqs": "runs_later",
     "running_seqs": "runs_running",
     "dead_seqs": "runs_dead",
@@ -111,7 +114,7 @@ POSITIONAL = {
 }
 # These read everything, on purpose: they are for tests and doctors, or end at a page.
 WALKS = {"broken_invariants", "wrong_counts", "wrong_permits", "due_runs_of_all", "all_epochs", "all_steps"}
-WALKS |= {"list_runs", "seqs_by_end_of_id"}
+WALKS |= {"seqs_by_end_of_id"}
 # And these, when code or the clock changes, or a release is refused.
 WALKS |= {"count_rate_permits", "recool", "unfinished_of"}
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tako.engine import inspect
+from tako.engine import inspect, runs
 from tests.support.engine import BOOM, Rig
 
 
@@ -178,6 +178,36 @@ def test_pages_follow_each_other_without_a_gap(engine: Rig, filters: dict[str, s
         after = page.next
 
     assert (found, pages) == (made[::-1], 3)
+
+
+def test_a_list_of_one_workflow_looks_only_where_its_runs_are(engine: Rig) -> None:
+    rare = []
+    for n in range(40):
+        engine.store.take_seqs(700)  # others' runs, long deleted
+        engine.enqueue("charge")
+        if n % 13 == 0:
+            rare += [engine.enqueue("refund"), engine.enqueue("refund")]
+    asked: list[str] = []
+    engine.store.connection.set_trace_callback(asked.append)
+
+    pages = [inspect.list_runs(engine.store, workflow="refund", limit=3)]
+    looks = sum("r.seq >=" in text for text in asked)
+    while pages[-1].next is not None:
+        pages.append(inspect.list_runs(engine.store, workflow="refund", limit=3, after=pages[-1].next))
+
+    engine.store.connection.set_trace_callback(None)
+    assert [run["id"] for page in pages for run in page.runs] == rare[::-1]
+    assert looks == 2, "two stretches have the newest four"
+    assert ids(engine, workflows=["charge", "refund"], limit=1000) == ids(engine, limit=1000)
+
+
+def test_a_transaction_that_failed_has_noted_nothing(engine: Rig) -> None:
+    with pytest.raises(RuntimeError), engine.store.transaction():
+        runs.enqueue(engine.store, [engine.new("refund")], now_ms=engine.now_ms)
+        raise RuntimeError
+    run_id = engine.enqueue("refund")
+
+    assert ids(engine, workflow="refund") == [run_id]
 
 
 # --- numbers --------------------------------------------------------------------------------------------------------

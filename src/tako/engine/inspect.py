@@ -7,17 +7,20 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
 from tako.engine import children, documents, pausing, retry, waiters
-from tako.engine.store import Reader
+from tako.engine.store import STRETCH, Reader
 from tako.protocol.messages import AttemptInfo, RunInfo, ShownStatus, StepInfo
 
 # A list by status reads the rows of that status if there are no more than this, and walks all runs from the newest on
 # if there are: then it soon has a page full.
 _FEW = 2_000
+
+# After every row: SQLite's largest number.
+_NEWEST = 2**63 - 1
 
 # So far back an id is looked for by its end.
 _LOOK_AT = 100_000
@@ -78,20 +81,25 @@ def list_runs(
     """
     names = [workflow] if workflow is not None else None if workflows is None else sorted(workflows)
     stored, held = _stored(status)
+    before = int(after) if after is not None else _NEWEST
+    filters = {
+        "names": None if names is None else json.dumps(names),
+        "status": stored,
+        "held": held,
+        "blocked": json.dumps(sorted(blocked)),
+        "key": key,
+        "since_ms": since_ms,
+        "until_ms": until_ms,
+    }
     among = _among(reader, names=names, status=stored, key=key, parent_id=parent_id)
-    rows = reader.all(
-        "list_runs_among" if among is not None else "list_runs",
-        names=None if names is None else json.dumps(names),
-        status=stored,
-        held=held,
-        blocked=json.dumps(sorted(blocked)),
-        key=key,
-        since_ms=since_ms,
-        until_ms=until_ms,
-        before=int(after) if after is not None else None,
-        limit=limit + 1,
-        **({} if among is None else {"among": json.dumps(among)}),
-    )
+    if among is not None:
+        rows = reader.all("list_runs_among", among=json.dumps(among), before=before, limit=limit + 1, **filters)
+    else:
+        rows = []
+        for first, end in _ranges(reader, names, before):
+            rows += reader.all("list_runs", first=first, before=end, limit=limit + 1 - len(rows), **filters)
+            if len(rows) > limit:
+                break
     shown = [_shown(reader, row) for row in rows[:limit]]
     return Page(shown, str(rows[limit - 1]["seq"]) if len(rows) > limit else None)
 
@@ -108,8 +116,10 @@ def search(reader: Reader, *, text: str, limit: int = 50) -> list[RunInfo]:
     if ending:
         found += reader.all("seqs_by_end_of_id", ending=ending, look_at=_LOOK_AT, limit=limit)
     among = sorted({row["seq"] for row in found}, reverse=True)[:limit]
-    everything = dict.fromkeys(("names", "status", "held", "key", "since_ms", "until_ms", "before"))
-    rows = reader.all("list_runs_among", among=json.dumps(among), blocked="[]", limit=limit, **everything)
+    everything = dict.fromkeys(("names", "status", "held", "key", "since_ms", "until_ms"))
+    rows = reader.all(
+        "list_runs_among", among=json.dumps(among), before=_NEWEST, blocked="[]", limit=limit, **everything
+    )
     return [_shown(reader, row) for row in rows if not is_shortened or row["id"].startswith(begin)]
 
 
@@ -344,6 +354,25 @@ def _among(
     if expected > _FEW or status not in _BY_STATUS:
         return None
     return [row["seq"] for row in reader.all(_BY_STATUS[status])]
+
+
+def _ranges(reader: Reader, names: list[str] | None, before: int) -> Iterator[tuple[int, int]]:
+    """Where to look for runs of these workflows, the newest first: from a row, to before a row."""
+    if names is None:
+        yield 0, before
+        return
+    end: int | None = None
+    first = 0
+    for row in reader.all("stretches_of", names=json.dumps(names), newest=(before - 1) // STRETCH):
+        low = row["stretch"] * STRETCH
+        if end is not None and low + STRETCH < first:
+            yield first, end
+            end = None
+        if end is None:
+            end = min(before, low + STRETCH)
+        first = low
+    if end is not None:
+        yield first, end
 
 
 # These statuses have indexes of their own; of succeeded and cancelled runs the newest are found soon enough.

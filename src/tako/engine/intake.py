@@ -67,6 +67,8 @@ def insert(store: Store, wanted: Sequence[NewRun], *, now_ms: int, scheduled: Sc
         lanes = list(itertools.compress(lanes, is_fresh))
         payloads = list(itertools.compress(payloads, is_fresh))
         wanted = list(itertools.compress(wanted, is_fresh))
+    if payloads:
+        store.note_stretches({run["workflow"] for run in wanted}, payloads[0][0], payloads[-1][0])
     store.many("insert_payload", payloads)
     store.bytes_written += sum(len(payload) for _, payload, _ in payloads)
     _tell(store, wanted, lanes, now_ms=now_ms)

@@ -43,7 +43,7 @@ def sweep(
     rows = store.all("oldest_runs", after=after, limit=limit)
     for run in rows:
         if run["created_ms"] > now_ms - shortest:
-            return Swept(deleted, None)
+            return _last(store, deleted)
         keep_ms = (of_workflow or {}).get(run["workflow"], retention_ms)
         if run["ended_ms"] is not None and run["ended_ms"] <= now_ms - keep_ms and not run["is_needed"]:
             delete(store, run["seq"])
@@ -51,7 +51,13 @@ def sweep(
             if run["status"] == "dead" and not run["acknowledged"]:
                 store.move(run["workflow"], "unseen", None)
             deleted += 1
-    return Swept(deleted, rows[-1]["seq"] if len(rows) == limit else None)
+    return Swept(deleted, rows[-1]["seq"]) if len(rows) == limit else _last(store, deleted)
+
+
+def _last(store: Store, deleted: int) -> Swept:
+    """The end of a sweep: what was noted of the stretches before the oldest run is of no more use."""
+    store.run("forget_stretches")
+    return Swept(deleted, None)
 
 
 def delete(store: Store, seq: int) -> None:

@@ -26,6 +26,8 @@ BUSY_TIMEOUT_MS = 2_000
 _CACHE_KIB = 8_000
 # Checkpoints are ours to make (writer.py), since SQLite hides the error of its own; this is the backstop, 64 MiB.
 _WAL_BACKSTOP_PAGES = 16_000
+# So many rows of runs are a stretch; the migration that made the table of them has this number, too.
+STRETCH = 1_024
 _OLDEST_SQLITE = (3, 37, 0)  # STRICT tables
 
 
@@ -78,6 +80,8 @@ class Store(Reader):
         self.counts: dict[tuple[str, str], int] = {}
         self._working: dict[tuple[str, str], int] = {}
         self._last_seq = 0
+        # The stretch in which a workflow was noted last, so that most runs find theirs noted already.
+        self._noted: dict[str, int] = {}
         # What workflows declare and the rules keep, by name. `obey` replaces it; see registry.py.
         self.options: dict[str, Options] = {}
         # What people have paused; see pausing.py.
@@ -178,6 +182,7 @@ class Store(Reader):
     def rollback(self) -> None:
         """Undo everything since `begin`. SQLite may have done so itself, after a full disk for example."""
         self._working.clear()
+        self._noted.clear()
         self._events.clear()
         self._ready.clear()
         if self._options_before is not None:
@@ -253,6 +258,14 @@ class Store(Reader):
         first = self._last_seq + 1
         self._last_seq += n
         return first
+
+    def note_stretches(self, workflows: Iterable[str], first: int, last: int) -> None:
+        """Note that these have runs among the rows from `first` to `last`; more than is true does no harm."""
+        for stretch in range(first // STRETCH, last // STRETCH + 1):
+            for workflow in workflows:
+                if self._noted.get(workflow) != stretch:
+                    self.run("note_stretch", workflow=workflow, stretch=stretch)
+                    self._noted[workflow] = stretch
 
     def count(self, workflow: str, state: str) -> int:
         """How many runs of a workflow are in a lane or status, as this transaction sees it."""

@@ -7,14 +7,14 @@ SELECT r.seq, r.id, r.workflow, r.status, r.parked, r.lane, r.attempt, r.retries
  WHERE r.id = :id;
 
 -- name: list_runs
--- From the newest on, until the page is full. A filter that is NULL lets all through; `held` '' means by nothing, and
--- `blocked` are the workflows that cannot start now.
+-- Of the rows from :first to before :before, from the newest on, until the page is full. A filter that is NULL lets all
+-- through; `held` '' means by nothing, and `blocked` are the workflows that cannot start now.
 -- Filters that match little are given to list_runs_among instead, where there is an index.
 SELECT r.seq, r.id, r.workflow, r.status, r.parked, r.lane, r.attempt, r.retries, r.created_ms, r.run_at_ms,
        r.started_ms, r.ended_ms, r.key, r.priority, r.scheduled_for_ms, r.reason, r.warnings, r.acknowledged,
        r.generation, r.concurrency_key, r.rate_key, parent.id AS parent_id
   FROM runs AS r LEFT JOIN runs AS parent ON parent.seq = r.parent
- WHERE (:before IS NULL OR r.seq < :before)
+ WHERE r.seq >= :first AND r.seq < :before
    AND (:names IS NULL OR r.workflow IN (SELECT value FROM json_each(:names)))
    AND (:status IS NULL OR r.status = :status)
    AND (:held IS NULL OR :held = coalesce(r.parked, CASE
@@ -34,7 +34,7 @@ SELECT r.seq, r.id, r.workflow, r.status, r.parked, r.lane, r.attempt, r.retries
        r.generation, r.concurrency_key, r.rate_key, parent.id AS parent_id
   FROM runs AS r LEFT JOIN runs AS parent ON parent.seq = r.parent
  WHERE r.seq IN (SELECT value FROM json_each(:among))
-   AND (:before IS NULL OR r.seq < :before)
+   AND r.seq < :before
    AND (:names IS NULL OR r.workflow IN (SELECT value FROM json_each(:names)))
    AND (:status IS NULL OR r.status = :status)
    AND (:held IS NULL OR :held = coalesce(r.parked, CASE
@@ -46,6 +46,11 @@ SELECT r.seq, r.id, r.workflow, r.status, r.parked, r.lane, r.attempt, r.retries
    AND (:since_ms IS NULL OR r.created_ms >= :since_ms)
    AND (:until_ms IS NULL OR r.created_ms < :until_ms)
  ORDER BY r.seq DESC LIMIT :limit;
+
+-- name: stretches_of
+-- Where runs of these workflows are, the newest first; :names is a JSON list.
+SELECT DISTINCT stretch FROM stretches
+ WHERE workflow IN (SELECT value FROM json_each(:names)) AND stretch <= :newest ORDER BY stretch DESC;
 
 -- name: newest_with_key
 -- Ended ones too.

@@ -25,3 +25,8 @@ DELETE FROM signals WHERE run = :run AND signal_id IS NOT NULL;
 
 -- name: delete_interventions
 DELETE FROM interventions WHERE run = :run;
+
+-- name: forget_stretches
+-- Those before the oldest run that is left. The list of workflows is short, so each is looked for by the key.
+DELETE FROM stretches WHERE workflow IN (SELECT DISTINCT workflow FROM counts)
+   AND stretch < (SELECT coalesce(min(seq), 0) FROM runs) / 1024;

@@ -11,6 +11,10 @@ SELECT workflow, state, n FROM counts;
 -- The store hands out `seq` itself, so that a batch knows its numbers before it is inserted.
 SELECT coalesce(max(seq), 0) AS seq FROM runs;
 
+-- name: note_stretch
+-- Once for each workflow and stretch, and again after a restart or a transaction that failed.
+INSERT OR IGNORE INTO stretches (workflow, stretch) VALUES (:workflow, :stretch);
+
 -- name: get_meta
 -- One fact about the store, such as its id.
 SELECT value FROM meta WHERE name = :name;
