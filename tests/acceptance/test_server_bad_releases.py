@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import socket
+import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.support.dev import is_alive, until
@@ -14,6 +17,59 @@ SHORT = '[web]\nstart_timeout = "1s"'
 LINGER = """
 import subprocess
 subprocess.Popen(["sleep", "300"], start_new_session=False)
+"""
+
+
+DIES = """
+from tako.web import runner as _r
+_serve = _r.Runner.serve
+async def _die(self):
+    await _serve(self)
+    asyncio.get_running_loop().call_later({after_s}, os._exit, 3)
+_r.Runner.serve = _die
+"""
+LEAKS = """
+import resource, threading, time
+resource.setrlimit(resource.RLIMIT_NOFILE, (48, 48))
+leaked = []
+def leak():
+    while True:
+        try:
+            leaked.append(os.open("/dev/null", os.O_RDONLY))
+        except OSError:
+            time.sleep(0.001)
+def begin():
+    threading.Thread(target=leak, daemon=True).start()
+    return 200
+"""
+# As gunicorn does with `fd://`: it takes the name that the socket was bound under for its own, and removes it.
+UNLINKS = """
+import http.server, os, socket
+class Handler(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_response(200); self.send_header("Content-Length", "2"); self.end_headers(); self.wfile.write(b"ok")
+    def address_string(self): return ""
+    def log_message(self, *_): pass
+server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler, bind_and_activate=False)
+server.socket = socket.socket(fileno=3)
+try:
+    os.unlink(server.socket.getsockname())
+except FileNotFoundError:
+    print("nothing to remove", flush=True)
+server.serve_forever()
+"""
+BREAKS = """
+from pathlib import Path
+
+from tako import current, workflow
+
+if (Path(current.data_dir) / "served").exists():
+    import jinja3
+
+
+@workflow
+def mail(ctx):
+    pass
 """
 
 
@@ -65,8 +121,19 @@ def test_a_health_path_that_answers_with_an_error(app: App, status: int) -> None
     assert f"answered /up with {status}" in message
 
 
-def test_a_health_path_that_redirects_is_well(app: App) -> None:
+def test_a_health_path_that_redirects_or_wants_the_apps_own_host_is_well(app: App) -> None:
     app.deploy("r1", toml='[web]\nhealth = "/up"', status=302)
+
+    own = f'(b"host", b"{app.name}.test") in scope["headers"]'
+    begin = {"routes": [f"{app.name}.test"]}
+    app.deploy("r2", toml='[web]\nhealth = "/up"', status=f"200 if {own} else 400", begin=begin)
+
+
+def test_a_health_path_that_does_not_answer(app: App) -> None:
+    slow = "(await asyncio.sleep(60)) or 200"
+    message = refused(app, "r2", phase="health", toml='[web]\nhealth = "/up"', status=slow)
+
+    assert "did not answer /up within 5s" in message
 
 
 def test_settings_that_cannot_be_used(app: App) -> None:
@@ -84,14 +151,11 @@ def test_a_main_that_is_not_there(app: App) -> None:
 def test_one_that_dies_right_after_the_switch_is_taken_back_without_a_boot(app: App) -> None:
     app.deploy("r1")
     (before,) = [each["pid"] for each in app.status()["instances"]]
-    dies = (
-        "from tako.web import runner as _r\n_serve = _r.Runner.serve\n"
-        "async def _die(self):\n    await _serve(self)\n    asyncio.get_running_loop().call_later(0.1, os._exit, 3)\n"
-        "_r.Runner.serve = _die"
-    )
 
     with app.load(path=str(app.listener), clients=3, slow=False) as load:
-        events = app.deploy("r2", at_import=dies, outcome="rolled_back", toml='[web]\ndrain_timeout = "1s"')
+        events = app.deploy(
+            "r2", at_import=DIES.format(after_s=0.1), outcome="rolled_back", toml='[web]\ndrain_timeout = "1s"'
+        )
         load.until_answered_by("r1")
 
     assert "exited with status 3" in failed(events)["message"]
@@ -103,6 +167,92 @@ def test_one_that_dies_right_after_the_switch_is_taken_back_without_a_boot(app: 
     with app.engine() as engine:
         run_id = app.get("/enqueue").text
         assert engine.ask("wait_run", id=run_id, timeout_ms=30_000)["result_json"] == '"r1"'
+
+
+def test_one_that_dies_when_it_was_watched_long_enough_is_a_crash_loop_with_its_reason(app: App) -> None:
+    app.deploy("r1", at_import=DIES.format(after_s=0.7))
+
+    found = app.until(lambda status: status["state"] == "failed", what="a crash loop")
+
+    assert "web app died 5 times in 60s" in found["reason"]
+    answer = app.get("/")
+    assert (answer.status_code, int(answer.headers["retry-after"]) >= 1) == (503, True)
+    app.deploy("r2")
+    assert app.get("/").text == "r2"
+
+
+def test_workers_that_break_right_after_the_switch_take_the_release_back(app: App) -> None:
+    app.deploy("r1")
+    begins = (
+        "from pathlib import Path\nfrom tako.web import runner as _r\n_serve = _r.Runner.serve\n"
+        "async def _mark(self):\n    (Path(tako.current.data_dir) / 'served').touch()\n    await _serve(self)\n"
+        "_r.Runner.serve = _mark"
+    )
+    toml = "[workflows]\nworkers = 1"
+
+    with app.load(path=str(app.listener), clients=3, slow=False) as load:
+        files = {"workflows/mail.py": BREAKS}
+        events = app.deploy("r2", at_import=begins, toml=toml, files=files, outcome="rolled_back")
+        load.until_answered_by("r1")
+
+    found = failed(events)
+    assert (found["phase"], found["code"]) == ("watch", "deploy_failed")
+    assert (found["detail"]["group"], found["detail"]["file"]) == ("default", "workflows/mail.py")
+    assert "No module named 'jinja3'" in found["message"]
+    assert load.report.failed == []
+    with app.engine() as engine:
+        assert engine.ask("status")["release"] == "r1"
+        run_id = app.get("/enqueue").text
+        assert engine.ask("wait_run", id=run_id, timeout_ms=30_000)["result_json"] == '"r1"'
+
+
+def test_one_that_leaks_what_it_opens_until_it_can_open_nothing_is_replaced(app: App) -> None:
+    app.deploy("r1", at_import=LEAKS, status='begin() if path == "/leak" else 200', toml='[web]\nhealth = "/up"')
+    (before,) = [each["pid"] for each in app.status()["instances"]]
+    assert app.get("/leak").status_code == 200
+
+    def is_replaced(status: dict[str, Any]) -> bool:
+        return bool(status["instances"]) and status["instances"][0]["pid"] != before
+
+    app.until(is_replaced, what="it is replaced")
+    with app.load(clients=2, slow=False) as load:
+        load.more(10)
+    assert load.report.failed == []
+
+
+def test_a_command_that_removes_the_sockets_name_removes_nothing_of_ours(app: App) -> None:
+    toml = f'name = "shop"\n[web]\ncommand = "{sys.executable} server.py"\nlisten = "fd"\n'
+    app.deploy("r1", files={"tako.toml": toml, "server.py": UNLINKS})
+
+    assert app.listener.exists()
+    answer = app.get("/")
+    assert (answer.status_code, answer.text) == (200, "ok"), app.logs()
+    assert any(line["message"] == "nothing to remove" for line in app.logs())
+
+
+def test_an_upload_that_outlasts_the_drain_is_cut_off_and_nobody_else_notices(app: App) -> None:
+    toml = '[web]\ndrain_timeout = "500ms"'
+    app.deploy("r1", toml=toml)
+    head = f"POST /size HTTP/1.1\r\nHost: {app.host}\r\nContent-Length: 1000000\r\n\r\n".encode()
+
+    with app.load(clients=3) as load, socket.create_connection(("127.0.0.1", app.server.port), timeout=30) as slow:
+        slow.sendall(head + b"x" * 1000)
+        app.until(lambda status: status["instances"][0]["inflight"] >= 1, what="the upload has begun")
+        app.deploy("r2", toml=toml)
+        load.until_answered_by("r2")
+        answer = slow.recv(65_536)
+
+    assert load.report.failed == []
+    assert b" 200 " not in answer
+    assert [each["release"] for each in app.status()["instances"]] == ["r2"]
+    assert any("cut off" in line["message"] for line in app.logs(release="r1"))
+
+
+def test_a_release_command_that_is_killed_refuses_the_release(app: App) -> None:
+    message = refused(app, "r2", phase="release", toml='release = "echo half a table; kill -9 $$"')
+
+    assert "was killed by SIGKILL" in message
+    assert "half a table" in message
 
 
 def test_one_that_dies_as_it_begins_to_serve_never_serves(app: App) -> None:

@@ -211,6 +211,7 @@ def test_a_killed_daemon_is_not_missed_and_the_next_one_finds_everything(tmp_pat
                 load.more(30)
                 server.start()
                 assert sorted(each["pid"] for each in server.status()["instances"]) == before
+                assert [app.get("/enqueue").status_code for _ in before] == [200] * len(before)
             with server.client() as client:
                 client.deploy("shop", app.folder / "shop-r1", "r2")
             load.more(30)

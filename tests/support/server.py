@@ -240,6 +240,15 @@ class Server:
             self._wait_for("is ready at", after=seen)
         return self
 
+    def refuses_to_start(self) -> str:
+        """Start it: it must end by itself, with 1. What it said."""
+        seen = len(self.lines)
+        self.start(wait=False)
+        assert self.process is not None
+        assert self.process.wait(30) == 1, self.output()
+        self._close()
+        return "\n".join(self.lines[seen:])
+
     def stop(self) -> None:
         """Ctrl-C: drains all and ends."""
         if self.process is not None and self.process.poll() is None:

@@ -4,8 +4,9 @@ Until the commit, the deploy is ours: when we die, nothing has happened. From th
 on whoever watches, and `follow` finds its way back to it.
 """
 
+import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypeVar
 
@@ -150,14 +151,14 @@ class Leg:
 
     def _begin(self, channel: Channel, begin: Mapping[str, Any]) -> management.Begun:
         try:
-            begun: management.Begun = channel.call("deploy.begin", begin)
+            begun: management.Begun = _call_begin(channel, begin)
         except DeployRunning as error:
             # Our own, over a connection that broke and that the server has not missed yet.
             running = error.detail.get("job")
             if self.job is None or not isinstance(running, dict) or running.get("job") != self.job:
                 raise
             channel.call("deploy.abort", {"job": self.job})
-            begun = channel.call("deploy.begin", begin)
+            begun = _call_begin(channel, begin)
         return begun
 
     # --- from the commit on ---
@@ -242,6 +243,28 @@ class Leg:
 
     def _say(self, kind: Kind, *, ms: int = 0, text: str = "", event: management.DeployEvent | None = None) -> None:
         self._tell(Told(server=self.server, kind=kind, ms=ms, text=text, event=event))
+
+
+def _call_begin(channel: Channel, begin: Mapping[str, Any]) -> management.Begun:
+    *pages, last = _pages_of(begin["manifest"])
+    flying = [channel.send("deploy.manifest", {"manifest": page}) for page in pages]
+    for number in flying:
+        channel.reply_to(number)
+    begun: management.Begun = channel.call("deploy.begin", {**begin, "manifest": last})
+    return begun
+
+
+def _pages_of(manifest: Sequence[management.ManifestEntry]) -> list[list[management.ManifestEntry]]:
+    """The manifest in pieces that fit in a line each; nearly always one."""
+    pages: list[list[management.ManifestEntry]] = [[]]
+    size = 0
+    for entry in manifest:
+        size += len(json.dumps(entry)) + 2
+        if size > management.MANIFEST_PAGE_BYTES and pages[-1]:
+            pages.append([])
+            size = 0
+        pages[-1].append(entry)
+    return pages
 
 
 def _since(started: float) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +22,7 @@ from tako.protocol.messages import HelloData
 from tako.protocol.messages import Registry as GroupRegistry
 from tako.rpc.connection import Connection
 from tako.supervisor.spawn import SpawnRequest
-from tako.supervisor.states import GroupConfig, Phase, Why
+from tako.supervisor.states import Failure, GroupConfig, Health, Phase, Why
 from tako.supervisor.workers import BootPermits, WorkerPool
 
 if TYPE_CHECKING:
@@ -43,6 +43,7 @@ class Groups:
         self._releases: dict[str, str] = {}  # by worker, for its lines in the log
         self._leaving: list[WorkerPool] = []
         self.gate: Gate | None = None  # of a release that is being tried
+        self._on_trial: Callable[[str, Failure], None] | None = None  # hears of each group that cannot start
 
     def start(self, *, proven: Collection[str] = ()) -> None:
         """After recovery: boot a probe of each group of which nothing is known; look for work in the others."""
@@ -74,6 +75,19 @@ class Groups:
                     os.killpg(worker["pid"], signal.SIGKILL)
         for worker in workers:
             await self._host.holding.reclaim(worker["id"], counted=False, death=None)
+
+    def try_out(self, on_failure: Callable[[str, Failure], None] | None) -> None:
+        """From now on tell this one of each group that no worker can be started of; None: nobody any more."""
+        self._on_trial = on_failure
+        for group in self.pools:
+            self._try(group)
+
+    def _try(self, group: str) -> None:
+        pool = self.pools.get(group)
+        if self._on_trial is None or pool is None or pool.state.failure is None:
+            return
+        if pool.state.health in (Health.COOLDOWN, Health.PROBING):
+            self._on_trial(group, pool.state.failure)
 
     async def old_ones_gone(self) -> None:
         """Return when no worker of code before the present one is left; each has its drain time, and no more."""
@@ -302,6 +316,7 @@ class Groups:
         """Health or slots changed: tell screens and subscribers."""
         self._changed.set()
         self._host.health_changed(group)
+        self._try(group)
 
     def log(self, level: str, message: str, **fields: Any) -> None:
         """A supervisor's line. What a dead worker printed was logged line by line; the line of its death says whose."""

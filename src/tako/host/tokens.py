@@ -31,7 +31,11 @@ class Tokens:
     def forget(self, worker_id: str) -> None:
         """The worker is gone, and its token with it."""
         if hashed := self.hash_of(worker_id):
-            del self._principals[hashed]
+            self.revoke(hashed)
+
+    def revoke(self, hashed: str) -> None:
+        """Recognise it no more. Twice is harmless."""
+        self._principals.pop(hashed, None)
 
     def principal(self, token: object) -> Principal:
         """Whose token this is.

@@ -15,6 +15,7 @@ MANAGEMENT_PROTOCOL = 1
 # A blob comes in pieces of at most so many bytes before they are compressed, so that a line stays within 1 MiB.
 MAX_PIECE_BYTES = 524_288
 MAX_MANIFEST_FILES = 50_000
+MANIFEST_PAGE_BYTES = 524_288  # of a manifest in one line, for the same reason
 
 # In this order. `held` is where a job waits for `deploy.switch` when it was committed with `hold`.
 Phase = Literal[
@@ -78,8 +79,20 @@ class ManifestEntry(TypedDict):
     sha256: str
 
 
+class ManifestPage(TypedDict):
+    """`deploy.manifest`: files of the release that this connection begins next, before those of its `deploy.begin`.
+
+    For a manifest that does not fit in one line. A `deploy.begin` takes what has come, whether it succeeds or not.
+    """
+
+    manifest: list[ManifestEntry]
+
+
 class Begin(AppRef):
-    """`deploy.begin`: takes the lock of this app and environment, and tells what is missing."""
+    """`deploy.begin`: takes the lock of this app and environment, and tells what is missing.
+
+    `manifest` is the last page of it; those before have come by `deploy.manifest`.
+    """
 
     release: str  # [A-Za-z0-9._-]{1,64}; the same id with other files is refused
     manifest: list[ManifestEntry]
@@ -302,6 +315,7 @@ class Route(AppRef):
 COMMANDS: dict[str, tuple[str, str]] = {
     "hello": ("HelloRequest", "ServerHello"),
     "ping": ("", "{}"),
+    "deploy.manifest": ("ManifestPage", "{files}"),
     "deploy.begin": ("Begin", "Begun"),
     "blob.put": ("BlobPut", "BlobPutData"),
     "deploy.commit": ("Commit", "JobInfo"),

@@ -86,8 +86,14 @@ class Blobs:
         if part.have + len(piece) > size:
             self._drop(key)
             raise DeployRefused(f"{digest[:12]} is longer than its manifest says ({size} bytes); it was not kept")
-        with part.path.open("ab") as file:
-            file.write(piece)
+        try:
+            with part.path.open("ab") as file:
+                file.write(piece)
+        except OSError as error:  # how much of the piece is there, nobody knows
+            self._drop(key)
+            raise DeployRefused(
+                f"{self.folder} takes no more files: {error.strerror}", cure="Make room on the disk, and deploy again."
+            ) from error
         part.digest.update(piece)
         part.have += len(piece)
         if part.have < size:

@@ -41,10 +41,11 @@ def commands(daemon: Daemon) -> dict[str, Handler]:
     return {
         "hello": own.hello, "ping": own.ping, "app.list": own.app_list, "app.status": own.app_status,
         "app.restart": own.app_restart, "routes": own.routes, "metrics": own.metrics, "server.restart": own.restart,
-        "deploy.begin": own.begin, "blob.put": own.blob_put, "deploy.commit": own.commit, "deploy.switch": own.switch,
-        "deploy.abort": own.abort, "deploy.attach": own.attach, "releases": own.releases, "rollback": own.rollback,
-        "scale": own.scale, "delete": own.delete, "secrets.put": own.secrets_put, "secrets.names": own.secrets_names,
-        "logs": own.logs, "maintenance": own.maintenance, "connect": own.connect, "dashboard": own.dashboard,
+        "deploy.manifest": own.manifest, "deploy.begin": own.begin, "blob.put": own.blob_put,
+        "deploy.commit": own.commit, "deploy.switch": own.switch, "deploy.abort": own.abort,
+        "deploy.attach": own.attach, "releases": own.releases, "rollback": own.rollback, "scale": own.scale,
+        "delete": own.delete, "secrets.put": own.secrets_put, "secrets.names": own.secrets_names, "logs": own.logs,
+        "maintenance": own.maintenance, "connect": own.connect, "dashboard": own.dashboard,
     }  # fmt: skip
 
 
@@ -127,17 +128,25 @@ class Commands:
 
     # --- deploy -----------------------------------------------------------------------------------------------------
 
-    def begin(self, connection: Connection, message: Message) -> Any:
+    def manifest(self, connection: Connection, message: Message) -> Any:
+        """A page of the manifest that a `deploy.begin` on this connection ends."""
+        pages = connection.state.setdefault("manifest", [])
+        pages += stage.check_page(message.get("manifest"), before=len(pages))
+        return {"files": len(pages)}
+
+    async def begin(self, connection: Connection, message: Message) -> Any:
         """Take the lock, and tell what is missing."""
         daemon = self._daemon
+        pages = connection.state.pop("manifest", [])
         release = text(message, "release")
         layout.require_release(release)
-        manifest = stage.check_manifest(message.get("manifest"))
+        manifest = stage.check_manifest(message.get("manifest"), before=pages)
         orphans = message.get("orphans", "refuse")
         if orphans not in ("refuse", "keep", "cancel"):
             raise InvalidRequest("invalid request: `orphans` is refuse, keep or cancel")
         wanted = [routing.split(route) for route in texts(message, "routes")] if "routes" in message else None
         site = daemon.new_site(text(message, "app"), text(message, "env"))
+        await self._their_turn(site)
         self._require_free(site)
         routing.check(daemon, site, wanted or [])
         before = site.release_row(release)
@@ -156,6 +165,7 @@ class Commands:
             if before is None:
                 self._add_release(site, release, manifest, message)
             job = self._new_job(connection, message, site, kind="deploy", release=release, options=options)
+        site.job = job
         job.uploads_on = connection
         job.sizes = sizes
         put = daemon.state.one("secrets", app=site.app, env=site.env)
@@ -175,12 +185,20 @@ class Commands:
             routes=json.dumps(texts(message, "routes")) if "routes" in message else None,
         )  # fmt: skip
 
+    async def _their_turn(self, site: Site) -> None:
+        """A job whose release serves already, and that waits for what is old to finish, holds nobody up."""
+        if site.job is not None:
+            await site.job.cut_short()
+
     def _require_free(self, site: Site) -> None:
         if site.failure is not None and site.host is None and site.current is not None:
             raise DeployRefused(
                 f"{site.app} ({site.env}) could not be opened: {site.failure}",
                 cure="Mend that first, then restart the server: `systemctl restart tako-server`.",
             )
+        self._require_no_job(site)
+
+    def _require_no_job(self, site: Site) -> None:
         if site.job is not None:
             job = site.job
             since = time.strftime("%H:%M", time.localtime(job.phase_ms / 1000))
@@ -194,7 +212,8 @@ class Commands:
         self, connection: Connection, message: Message, site: Site, *, kind: str, release: str,
         options: dict[str, Any],
     ) -> Job:  # fmt: skip
-        """The row is the lock: a second one of this site is refused by the index."""
+        """The row is the lock: a second one of this site is refused by the index. The job is the site's when the row
+        is committed, and not before: it may not be."""
         daemon = self._daemon
         self._require_free(site)
         job_id = f"d{daemon.state.number('job')}"
@@ -206,8 +225,7 @@ class Commands:
         )  # fmt: skip
         row = daemon.state.one("job", job=job_id)
         assert row is not None
-        job = site.job = Job(site, row)
-        return job
+        return Job(site, row)
 
     def blob_put(self, connection: Connection, message: Message) -> Any:
         """A piece of a file."""
@@ -282,9 +300,10 @@ class Commands:
         site = self._site(message)
         return status.releases(site, limit=JOBS_SHOWN)
 
-    def rollback(self, connection: Connection, message: Message) -> Any:
+    async def rollback(self, connection: Connection, message: Message) -> Any:
         """To another release, which is here."""
         site = self._site(message)
+        await self._their_turn(site)
         release = optional_text(message, "release") or site.row["previous"]
         if release is None:
             raise UnknownRelease(f"{site.app} ({site.env}) has no release before {site.current or 'this one'}")
@@ -302,7 +321,7 @@ class Commands:
             raise UnknownRelease(f"{release} serves already")
         routing.check(self._daemon, site, routing.wanted(site, release))
         options = {"hold": flag(message, "hold"), "orphans": message.get("orphans", "keep")}
-        job = self._new_job(connection, message, site, kind="rollback", release=release, options=options)
+        job = site.job = self._new_job(connection, message, site, kind="rollback", release=release, options=options)
         self._daemon.run_job(job)
         return {"job": job.id}
 
@@ -315,7 +334,8 @@ class Commands:
     def _roll(self, connection: Connection, message: Message, site: Site, *, kind: str) -> Job:
         if site.current is None:
             raise UnknownRelease(f"{site.app} ({site.env}) has no release that serves")
-        job = self._new_job(connection, message, site, kind=kind, release=site.current, options={"orphans": "keep"})
+        options = {"orphans": "keep"}
+        job = site.job = self._new_job(connection, message, site, kind=kind, release=site.current, options=options)
         self._daemon.run_job(job)
         return job
 
@@ -354,9 +374,9 @@ class Commands:
         return {"web": instances, "workers": groups}
 
     async def delete(self, connection: Connection, message: Message) -> Any:
-        """Everything of it."""
+        """Everything of it, also of one that cannot be opened."""
         site = self._site(message)
-        self._require_free(site)
+        self._require_no_job(site)
         if message.get("confirm") != f"{site.app}/{site.env}":
             raise TakoError(
                 f"{site.app} ({site.env}) was not deleted: it was not confirmed",
@@ -392,6 +412,7 @@ class Commands:
                 connection, message, site, kind="secrets", release=site.current, options={"orphans": "keep"}
             )
             daemon.state.run("propose_secrets", **where, job=job.id, hash=digest, sealed=sealed, now_ms=now_ms)
+        site.job = job
         daemon.run_job(job)
         return {"changed": True, "job": job.id, "hash": digest}
 

@@ -110,7 +110,6 @@ class Daemon:
         for row in self.state.all("apps"):
             site = self.sites[(row["app"], row["env"])] = Site(self, row["app"], row["env"])
             if row["wanted"] == "deleted":
-                recover.kill_all(site)
                 await self.delete(site, keep_data=False)
                 continue
             try:
@@ -212,6 +211,8 @@ class Daemon:
         where = {"app": site.app, "env": site.env}
         self.state.run("want_deleted", **where)
         routing.withdraw(self, site)
+        if site.pool is None:  # it could not be opened, and nobody has adopted what lives of it
+            recover.kill_all(site)
         await site.delete(keep_data=keep_data)
         notify.forget(listener_name(site))
         with self.state.transaction():

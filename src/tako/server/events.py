@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections import deque
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 from tako.protocol.management import DeployEvent
 from tako.rpc.connection import Connection
@@ -26,6 +27,7 @@ class JobEvents:
         self._seq = int(row["seq"]) if row is not None else 0
         self._outputs = 0
         self._listeners: list[_Listener] = []
+        self._unkept: deque[DeployEvent] = deque()
 
     def tell(self, event: str, phase: str, message: str, **more: Any) -> None:
         """Keep the event, then hand it out."""
@@ -34,9 +36,21 @@ class JobEvents:
             "push": "deploy", "job": self._job, "seq": self._seq, "ts_ms": self._now_ms(), "event": event,
             "phase": phase, "message": self._redact(message), **more,
         }  # fmt: skip
-        self._state.run("add_event", job=self._job, seq=self._seq, event=json.dumps(found))
+        self._unkept.append(cast(DeployEvent, found))
+        self._state.at_last(self._keep)  # what is told changes nothing: a full disk must not end a deploy here
         for listener in list(self._listeners):
             listener.pump()
+
+    def _keep(self) -> None:
+        event = self._unkept[0]
+        self._state.run("add_event", job=self._job, seq=event["seq"], event=json.dumps(event))
+        self._unkept.popleft()
+
+    def after(self, seq: int) -> list[DeployEvent]:
+        """The events after this one, in order; also those that a full disk has not taken yet."""
+        return [
+            *stored(self._state, self._job, after=seq), *(event for event in self._unkept if event["seq"] > seq)
+        ]  # fmt: skip
 
     def output(self, phase: str, line: str) -> None:
         """A line that a process of the release printed."""
@@ -48,7 +62,7 @@ class JobEvents:
 
     def attach(self, connection: Connection, *, after: int) -> None:
         """Send this connection what comes after `after`, now and from now on. The reply to its request goes first."""
-        listener = _Listener(self._state, self._job, connection, after)
+        listener = _Listener(self, connection, after)
         self._listeners.append(listener)
         asyncio.get_running_loop().call_soon(listener.begin)
 
@@ -58,9 +72,8 @@ class JobEvents:
 
 
 class _Listener:
-    def __init__(self, state: State, job: str, connection: Connection, after: int) -> None:
-        self._state = state
-        self._job = job
+    def __init__(self, events: JobEvents, connection: Connection, after: int) -> None:
+        self._events = events
         self._after = after
         self._has_begun = False
         self.connection = connection
@@ -72,7 +85,7 @@ class _Listener:
     def pump(self) -> None:
         if not self._has_begun:
             return
-        for event in stored(self._state, self._job, after=self._after):
+        for event in self._events.after(self._after):
             self._after = event["seq"]
             self.connection.push(dict(event))
 

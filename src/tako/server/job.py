@@ -8,15 +8,17 @@ still there; from `drain` on the release has been accepted, and what goes wrong 
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
 import sqlite3
 import time
 from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
-from tako.errors import DeployRefused, TakoError
+from tako.errors import DeployFailed, DeployRefused, StoreUnavailable, TakoError
 from tako.host import activation
-from tako.host.gate import Gate
+from tako.host.gate import Gate, refusal
 from tako.host.launch import Launch
 from tako.protocol.management import JobInfo, Outcome, Phase
 from tako.protocol.messages import Registry as GroupRegistry
@@ -25,12 +27,14 @@ from tako.server.events import JobEvents
 from tako.server.site import NOTHING
 from tako.supervisor.instance import BootFailed, Failure
 from tako.supervisor.roll import Roll
+from tako.supervisor.states import Failure as WorkerFailure
 
 if TYPE_CHECKING:
     from tako.rpc.connection import Connection
     from tako.server.site import Site
 
 HOLD_S = 600.0
+FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 SAID_LINES = 5  # of a process that ended without a traceback
 
 # What each kind of job goes through. `upload` is the client's part of it, before `commit`.
@@ -77,6 +81,7 @@ class Job:
         self.sizes: dict[str, int] = {}  # of the files, by hash
         self.is_committed = False
         self._abort = asyncio.Event()
+        self._cut_short = asyncio.Event()
         self._launch: Launch | None = None
         self.told: Mapping[str, GroupRegistry] = {}
         self.roll: Roll | None = None
@@ -109,6 +114,12 @@ class Job:
     def let_go(self) -> None:
         """Go on to the switch."""
         self._let_go.set()
+
+    async def cut_short(self) -> None:
+        """End it now, if all that is left of it is to wait for old instances and workers, who finish by themselves."""
+        if self.phase in ("drain", "workers", "prune"):
+            self._cut_short.set()
+            await self.done.wait()
 
     def abort(self) -> None:
         """Call it off. Raises DeployRefused: it is too late for that."""
@@ -147,7 +158,11 @@ class Job:
         if self._abort.is_set() and phase not in AFTER_SWITCH:
             raise Aborted
         self.phase, self.phase_ms = phase, self._now_ms()
-        self._state.run("set_phase", job=self.id, phase=phase, now_ms=self.phase_ms)
+        try:
+            self._state.run("set_phase", job=self.id, phase=phase, now_ms=self.phase_ms)
+        except StoreUnavailable:
+            if phase not in AFTER_SWITCH:
+                raise  # from there on the row tells enough: whoever reads it does no more than once again
         failpoints.reach(phase, "before")
         self.events.tell("begin", phase, BEGINS[phase])
         began = time.monotonic()
@@ -175,17 +190,22 @@ class Job:
     def finish(self, outcome: Outcome, error: str | None) -> None:
         """It is over: a row, an event, a line in the log."""
         self.outcome, self.error, self.finished_ms = outcome, error, self._now_ms()
-        with self._state.transaction():
-            if outcome != "live":
-                self._state.run("drop_proposed", app=self.site.app, env=self.site.env, job=self.id)
-            self._state.run("finish_job", job=self.id, outcome=outcome, error=error, now_ms=self.finished_ms)
         self.site.daemon.blobs.forget(self.id)
-        more: dict[str, Any] = {"error": error} if error else {}
-        self.events.tell("finished", self.phase, FINISHED[outcome], outcome=outcome, **more)
         self.site.say(
             "info" if outcome == "live" else "error",
             f"{self.kind} {self.release} by {self.by}: {outcome}" + (f": {error}" if error else ""),
         )
+        self._state.at_last(self._finished)
+        more: dict[str, Any] = {"error": error} if error else {}
+        self.events.tell("finished", self.phase, FINISHED[outcome], outcome=outcome, **more)
+
+    def _finished(self) -> None:
+        """Only what is written down lets the next one begin."""
+        assert self.outcome is not None
+        with self._state.transaction():
+            if self.outcome != "live":
+                self._state.run("drop_proposed", app=self.site.app, env=self.site.env, job=self.id)
+            self._state.run("finish_job", job=self.id, outcome=self.outcome, error=self.error, now_ms=self.finished_ms)
         if self.site.job is self:
             self.site.job = None
         self.done.set()
@@ -195,6 +215,8 @@ class Job:
         self.finish("aborted", f"called off in {phase}")
 
     async def _fail(self, phase: Phase, error: Exception) -> None:
+        if isinstance(error, OSError) and error.errno in FULL:
+            error = DeployRefused(f"the disk is full: {error}", cure="Make room on it, and deploy again.")
         known = isinstance(error, TakoError | BootFailed)
         detail = _detail(error)
         if not known:
@@ -229,7 +251,8 @@ class Job:
         site = self.site
         if self.kind == "deploy" and not self._is_known() and self.release not in (site.current, self.previous):
             stage.remove(site.layout.release(self.release))
-            self._state.run("delete_release", app=site.app, env=site.env, release=self.release)
+            forget = partial(self._state.run, "delete_release", app=site.app, env=site.env, release=self.release)
+            self._state.at_last(forget)
 
     def mark_live(self) -> None:
         """An earlier daemon has committed the switch."""
@@ -356,9 +379,12 @@ class Job:
         await activation.flip(site.host, release=self.release, roll=self.id, told=self.told)
         failpoints.reach("commit", "after")
         self._is_live = True
-        self.follow()
+        self._state.at_last(self.follow)
         site.follow(self._of_release(), self.told)
-        site.point_current(self.release)
+        try:
+            site.point_current(self.release)
+        except OSError as error:  # too late to stop for it: the release serves, and it is put right at the next start
+            site.say("error", f"{site.layout.current} does not lead to {self.release} yet: {error}")
 
     def follow(self) -> None:
         """state.db says what runs.db says."""
@@ -378,7 +404,7 @@ class Job:
         told = await activation.told_by(site.host, release=release) if release else {}
         await activation.flip(site.host, release=release or "", roll=before["roll"], told=told)
         self._is_live = False
-        self.follow_back()
+        self._state.at_last(self.follow_back)
         if release:
             site.follow(site.launch(release), told)
             site.point_current(release)
@@ -394,14 +420,28 @@ class Job:
     # --- after it ---------------------------------------------------------------------------------------------------
 
     async def _watch(self) -> None:
-        failed: asyncio.Future[Failure] = asyncio.get_running_loop().create_future()
+        host = self.site.host
+        assert host is not None
+        broken: asyncio.Future[Exception] = asyncio.get_running_loop().create_future()
+
+        def on_broken(group: str, failure: WorkerFailure) -> None:
+            if not broken.done():
+                found = refusal(group, failure)
+                broken.set_result(DeployFailed(found.message, cure=_CURES["watch"], detail=found.detail))
+
+        def on_dead(failed: asyncio.Future[Failure]) -> None:
+            if not broken.done() and not failed.cancelled():
+                broken.set_result(BootFailed(failed.result()))
+
         if self.roll is not None:
-            failed = self.roll.failed
+            self.roll.failed.add_done_callback(on_dead)
         certificates = asyncio.ensure_future(self._certificates())
         try:
-            await self._watch_until(failed)
+            host.groups.try_out(on_broken)
+            await self._watch_until(broken)
             await certificates
         finally:
+            host.groups.try_out(None)
             certificates.cancel()
 
     async def _certificates(self) -> None:
@@ -422,11 +462,11 @@ class Job:
                     "visit, and twice a day.",
                 )  # fmt: skip
 
-    async def _watch_until(self, failed: asyncio.Future[Failure]) -> None:
+    async def _watch_until(self, broken: asyncio.Future[Exception]) -> None:
         left_s = self.site.daemon.watch_s - (self._now_ms() - self.phase_ms) / 1000
-        done, _ = await asyncio.wait({failed}, timeout=max(0.1, left_s))
+        done, _ = await asyncio.wait({broken}, timeout=max(0.1, left_s))
         if done:
-            raise BootFailed(failed.result())
+            raise broken.result()
 
     async def _roll_back(self) -> None:
         if self.roll is not None and self.options["before"]["release"]:
@@ -443,11 +483,21 @@ class Job:
         if self.roll is not None:
             await self.roll.accept()
         if self.site.pool is not None:
-            await self.site.pool.drained()
+            await self._unless_cut_short(self.site.pool.drained())
 
     async def _workers(self) -> None:
         if self.site.host is not None:
-            await self.site.host.groups.old_ones_gone()
+            await self._unless_cut_short(self.site.host.groups.old_ones_gone())
+
+    async def _unless_cut_short(self, waiting: Awaitable[None]) -> None:
+        task, cut = asyncio.ensure_future(waiting), asyncio.ensure_future(self._cut_short.wait())
+        try:
+            await asyncio.wait({task, cut}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            task.cancel()
+            cut.cancel()
+        if self._cut_short.is_set():
+            self.events.tell("note", self.phase, "somebody else's turn: what is old finishes by itself")
 
     async def _prune(self) -> None:
         await pruning.prune(self.site)

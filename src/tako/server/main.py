@@ -154,6 +154,7 @@ class _Life:
         self._drain = foreground
 
     async def run(self, kept: dict[str, int]) -> int:
+        from tako.host import garbage
         from tako.server import notify
 
         loop = asyncio.get_running_loop()
@@ -162,6 +163,7 @@ class _Life:
         loop.add_signal_handler(signal.SIGINT, self._end, self._foreground)
         loop.add_signal_handler(signal.SIGHUP, self._daemon.restart_wanted.set)
         await self._daemon.start(kept)
+        garbage.settle()
         where = (
             f" http://{self._daemon.options.http[0]}:{self._daemon.options.http[1]}"
             if self._daemon.options.http

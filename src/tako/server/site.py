@@ -21,7 +21,8 @@ from tako.logs.files import LogFiles
 from tako.logs.hub import Hub
 from tako.protocol.messages import LogLine
 from tako.protocol.messages import Registry as GroupRegistry
-from tako.server import launching, layout, stage
+from tako.rpc.auth import token_hash
+from tako.server import launching, layout, routing, stage
 from tako.server.records import Records
 from tako.supervisor import output
 from tako.supervisor.instance import Failure
@@ -56,7 +57,7 @@ class Site:
         self._go_on_reading()
         self.records = Records(
             daemon.state, app=app, env=env, now_ms=daemon.clock.now_ms,
-            on_end=lambda name: daemon.spawner.end_scope(name, app=app, env=env),
+            on_end=lambda name: daemon.spawner.end_scope(name, app=app, env=env), on_token_end=self._on_token_end,
         )  # fmt: skip
 
     # --- its log ----------------------------------------------------------------------------------------------------
@@ -123,20 +124,23 @@ class Site:
             python=self.daemon.environments.python(row["environment"] or "fixed"),
             scale=self.scale(),
         )
-        host = (self.routes() or [""])[0].partition("/")[0]
         return launching.launch_of(
             self.layout,
             release,
             config,
             secrets=lambda: self.secrets(job),
             spawner=self.daemon.spawner,
-            url=self.daemon.url_of(host),
+            url=self.daemon.url_of(self._host_of(release)),
         )
+
+    def _host_of(self, release: str) -> str:
+        """By which name a release is visited; it need not serve yet."""
+        return next((host for host, _ in routing.wanted(self, release)), "")
 
     def web_config(self, launch: Launch) -> WebConfig:
         """How its web app is served."""
-        host = (self.routes() or ["localhost"])[0].partition("/")[0]
-        return launching.web_config_of(launch.config, host=host)
+        host = self._host_of(launch.release).replace("*.", "www.")  # any name below a wildcard
+        return launching.web_config_of(launch.config, host=host or "localhost")
 
     # --- the engine -------------------------------------------------------------------------------------------------
 
@@ -159,6 +163,9 @@ class Site:
             )
             host.url = launch.urls.get(self.app, "")
             host.log_folder = self.layout.data / "logs"
+            self.records.all()
+            for hashed in self.records.tokens.values():  # before its socket is there: an instance may live, and ask
+                host.tokens.admit(hashed, worker_id=None)
             await host.start()
             if host.store.active_release is None:
                 await host.writer.do(Store.activate, release="")  # until the first switch nobody may claim
@@ -199,9 +206,15 @@ class Site:
 
         def make(instance_id: str, web: Mapping[str, str]) -> SpawnRequest:
             assert self.host is not None
-            return launch.web(app, instance_id=instance_id, web=web, token=self.host.tokens.issue())
+            token = self.host.tokens.issue()
+            self.records.tokens[instance_id] = token_hash(token)
+            return launch.web(app, instance_id=instance_id, web=web, token=token)
 
         return make
+
+    def _on_token_end(self, hashed: str) -> None:
+        if self.host is not None:
+            self.host.tokens.revoke(hashed)
 
     def spawn_request(self, instance_id: str, web: Mapping[str, str]) -> SpawnRequest:
         """Before the first release there is nothing to start."""

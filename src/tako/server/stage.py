@@ -8,7 +8,7 @@ import os
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
-from typing import Any, cast
+from typing import Any
 
 from tako.errors import DeployRefused, InvalidRequest
 from tako.protocol.management import MAX_MANIFEST_FILES, ManifestEntry
@@ -19,31 +19,43 @@ MANIFEST = "release.json"
 PUBLIC = "public"  # beside `src`: what the ingress serves by itself, laid out as it is asked for
 
 
-def check_manifest(found: object) -> list[ManifestEntry]:
-    """The manifest, if it names files inside the release and nothing else.
+def check_page(found: object, *, before: int = 0) -> list[ManifestEntry]:
+    """A page of a manifest, `before` which came so many files, if it names files inside the release and nothing else.
+
+    Raises:
+        InvalidRequest: it is not one.
+        DeployRefused: a path leads out of the release, or there are too many.
+    """
+    if not isinstance(found, list) or not found:
+        raise InvalidRequest("invalid request: `manifest` is a list of files")
+    if before + len(found) > MAX_MANIFEST_FILES:
+        raise DeployRefused(f"the release has {before + len(found)} files, and {MAX_MANIFEST_FILES} are the limit")
+    return [_check_entry(entry) for entry in found]
+
+
+def check_manifest(found: object, *, before: Sequence[ManifestEntry] = ()) -> list[ManifestEntry]:
+    """A manifest whose last page this is; those `before` were checked.
 
     Raises:
         InvalidRequest: it is not one.
         DeployRefused: a path leads out of the release, comes twice, or is a folder of another one.
     """
-    if not isinstance(found, list) or not found:
-        raise InvalidRequest("invalid request: `manifest` is a list of files")
-    if len(found) > MAX_MANIFEST_FILES:
-        raise DeployRefused(f"the release has {len(found)} files, and {MAX_MANIFEST_FILES} are the limit")
+    manifest = [*before, *check_page(found, before=len(before))]
     seen: set[str] = set()
     folders: set[str] = set()
-    for entry in found:
-        path = _check_entry(entry)
+    for entry in manifest:
+        path = entry["path"]
         if path in seen:
             raise DeployRefused(f"{path} comes twice in the release")
         seen.add(path)
-        folders.update(str(parent) for parent in PurePosixPath(path).parents)
+        while (path := path.rpartition("/")[0]) and path not in folders:
+            folders.add(path)
     if both := sorted(seen & folders):
         raise DeployRefused(f"{both[0]} is both a file and a folder of the release")
-    return cast(list[ManifestEntry], found)
+    return manifest
 
 
-def _check_entry(entry: Any) -> str:
+def _check_entry(entry: Any) -> ManifestEntry:
     if not isinstance(entry, dict) or {"path", "mode", "size", "sha256"} - entry.keys():
         raise InvalidRequest("invalid request: a file has `path, mode, size, sha256`")
     path, mode, size, digest = entry["path"], entry["mode"], entry["size"], entry["sha256"]
@@ -64,7 +76,7 @@ def _check_entry(entry: Any) -> str:
         )
     if mode not in (0o644, 0o755):
         raise DeployRefused(f"{path}: mode {mode:04o} is not sent; files have 0644 or 0755")
-    return path
+    return {"path": path, "mode": mode, "size": size, "sha256": digest}
 
 
 def is_plain(path: str) -> bool:

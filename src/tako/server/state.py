@@ -3,9 +3,11 @@ returns, before the thing that it tells of is done."""
 
 from __future__ import annotations
 
+import asyncio
 import os
 import sqlite3
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib.resources import files
 from pathlib import Path
@@ -17,6 +19,7 @@ from tako.errors import StoreDamaged, StoreUnavailable, VersionMismatch
 SCHEMA = 1
 APPLICATION_ID = 0x54414B53  # "TAKS"
 BUSY_MS = 2_000
+AGAIN_S = 0.5
 
 STATEMENTS = sql.parse(files("tako.server").joinpath("queries", "state.sql").read_text())
 
@@ -27,6 +30,8 @@ class State:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._depth = 0
+        self._owed: deque[Callable[[], object]] = deque()
+        self._again: asyncio.TimerHandle | None = None
         os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
         self._connection = sqlite3.connect(path, isolation_level=None)
         self._connection.row_factory = sqlite3.Row
@@ -70,11 +75,13 @@ class State:
         if self._depth:
             yield
             return
-        self._connection.execute("BEGIN IMMEDIATE")
+        with self._told():
+            self._connection.execute("BEGIN IMMEDIATE")
         self._depth = 1
         try:
             yield
-            self._connection.execute("COMMIT")
+            with self._told():
+                self._connection.execute("COMMIT")
         except BaseException:
             if self._connection.in_transaction:
                 self._connection.execute("ROLLBACK")
@@ -82,22 +89,52 @@ class State:
         finally:
             self._depth = 0
 
+    @contextmanager
+    def _told(self) -> Iterator[None]:
+        """What SQLite says, in our words."""
+        try:
+            yield
+        except sqlite3.OperationalError as error:
+            raise StoreUnavailable(
+                f"{self.path} takes no writes: {error}.", cure="Make room on the disk, and try again."
+            ) from error
+
     def run(self, statement: str, /, **values: Any) -> int:
         """Run a named statement; how many rows it changed.
 
         Raises:
             StoreUnavailable: the disk is full, or another process holds the file.
         """
-        try:
+        with self._told():
             return self._connection.execute(STATEMENTS[statement], values).rowcount
-        except sqlite3.OperationalError as error:
-            raise StoreUnavailable(
-                f"{self.path} takes no writes: {error}.", cure="Make room on the disk, and try again."
-            ) from error
 
     def all(self, statement: str, /, **values: Any) -> list[sqlite3.Row]:
         """The rows of a named statement."""
-        return self._connection.execute(STATEMENTS[statement], values).fetchall()
+        with self._told():
+            return self._connection.execute(STATEMENTS[statement], values).fetchall()
+
+    def at_last(self, write: Callable[[], object]) -> None:
+        """Write what must not be lost over a full disk: now, or, in this order, as soon as the file takes writes.
+
+        For what has happened already, so that nobody can be told that it may not.
+        """
+        self._owed.append(write)
+        if len(self._owed) == 1:
+            self._pay()
+
+    def _pay(self) -> None:
+        self._again = None
+        while self._owed:
+            write = self._owed[0]
+            try:
+                write()
+            except StoreUnavailable:
+                self._again = asyncio.get_running_loop().call_later(AGAIN_S, self._pay)
+                return
+            except BaseException:
+                self._owed.popleft()
+                raise
+            self._owed.popleft()
 
     def one(self, statement: str, /, **values: Any) -> sqlite3.Row | None:
         """The first row of a named statement."""
@@ -111,5 +148,7 @@ class State:
         return int(row["value"])
 
     def close(self) -> None:
-        """Close the file. Twice is harmless."""
+        """Close the file. Twice is harmless. What is owed to it the next daemon finds out by itself."""
+        if self._again is not None:
+            self._again.cancel()
         self._connection.close()

@@ -30,8 +30,9 @@ def main() -> int:
 
         return shim.run(arguments, letter=letter, began=began)
     from tako.sdk import runtime
-    from tako.web import runner
+    from tako.web import prints, runner
 
+    prints.listen()
     runtime.receive(letter)
     return runner.run(arguments, began=began)
 

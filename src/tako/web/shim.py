@@ -138,7 +138,9 @@ class Shim:
         letter = _letter_fd(json.dumps(self._letter).encode())
         if self._arguments.listen == "fd":
             path = _private_path(".l")
-            listener = bind_private(path)
+            # Some servers (gunicorn) remove the name that a socket was bound under when they end, or anew begin.
+            listener = bind_private(f"{path}~")
+            os.rename(f"{path}~", path)  # noqa: PTH104
             listener.setblocking(True)  # as systemd hands it out
             self._upstream = path
             fds = {_FIRST_LISTEN_FD: listener.fileno()}
