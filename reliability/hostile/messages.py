@@ -73,6 +73,7 @@ FIELDS: dict[str, dict[str, str]] = {
     "search_runs": {"text": "text", "limit": "number"},
     "start_child": {"worker_id": "worker", "id": "run", "epoch": "number", "step_name": "text", "run": "new run"},
     "load_outcomes": {"worker_id": "worker", "runs": "runs"},
+    "in_steps": {"worker_id": "worker", "id": "run", "epoch": "number", "steps": "texts"},
     "leaving": {"worker_id": "worker"},
     "finish": {"worker_id": "worker", "id": "run", "epoch": "number", "outcome": "outcome", "result_json": "json",
                "error": "error", "reason": "text", "retry": "retry", "warnings": "texts"},

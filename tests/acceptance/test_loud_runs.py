@@ -1,11 +1,9 @@
-"""Loud: what goes wrong inside of runs. Rows 7, 9, 18 to 25, 27 and 38 of docs/loud.md.
-
-Row 8: `test_recovery.py`.
-"""
+"""Loud: what goes wrong inside of runs. Rows 7 to 9, 18 to 25, 27 and 38 of docs/loud.md."""
 
 from __future__ import annotations
 
 import os
+import re
 import signal
 
 import pytest
@@ -60,6 +58,51 @@ def test_7_the_warning_goes_when_the_change_is_taken_back(shop: Shopkeeper) -> N
         it.no_problem("misfit_runs")
         it.logged("info", "the waiting runs of greet fit its parameters again")
         assert it.state(stored.id)["status"] == "pending"
+
+
+# --- row 8 ----------------------------------------------------------------------------------------------------------
+
+KILLS = (
+    TOP
+    + """
+@workflow
+def report(ctx: Context) -> None:
+    ctx.step("load", lambda: 1)
+    ctx.step("render", render)
+
+
+@workflow
+async def report_at_once(ctx: AsyncContext) -> None:
+    await ctx.step("load", lambda: 1)
+    await asyncio.gather(ctx.step("read", read), ctx.step("render", render))
+
+
+async def read() -> None:
+    await asyncio.sleep(60)
+
+
+def render() -> None:
+    os.kill(os.getpid(), 9)
+"""
+)
+
+
+@pytest.mark.parametrize(
+    ("workflow", "place"), [("report", "in step 'render'"), ("report_at_once", "in steps 'read' and 'render'")]
+)
+def test_8_a_run_that_kills_its_worker_again_and_again_is_dead_and_names_the_signal_and_the_step(
+    shop: Shopkeeper, workflow: str, place: str
+) -> None:
+    with shop(KILLS) as it:
+        dead = it.dead(it.enqueue(workflow))
+
+        words = f"worker died 3 times running it (SIGKILL) {place}"
+        assert dead["error"] == words
+        deaths = [attempt["error"] for attempt in dead["attempts"]]
+        assert deaths == ["its worker died: SIGKILL", f"its worker died: SIGKILL {place}", words]
+        assert it.problem("dead_runs")["severity"] == "error"
+        it.logged("error", re.escape(words))
+        assert words in str(it.alerted("dead_run"))
 
 
 # --- row 9 ----------------------------------------------------------------------------------------------------------
@@ -274,7 +317,9 @@ def test_24_a_failure_is_logged_the_first_time_and_a_dead_run_is_red_until_someb
         assert "workflows/flows.py" in first["message"]
         dead = it.dead(run_id)
         assert dead["attempt"] == 3
-        it.until(lambda: len(it.lines("error", "ConnectionError")) == 3, what="a line for each attempt")
+        it.logged("error", f"is dead: ConnectionError: the bank does .*\nRun it again: tako runs retry {run_id}")
+        it.until(lambda: len(it.lines("error", "^ConnectionError")) == 3, what="a line for each attempt")
+        it.logged("info", r"attempt 2 failed; the next one begins in 0\.\ds")
         assert not it.status()["ok"]
         assert "1 dead run nobody has seen: charges (1)" in it.problem("dead_runs")["what"]
         told = it.alerted("dead_run")

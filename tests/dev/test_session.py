@@ -169,7 +169,8 @@ def test_without_a_terminal_nothing_is_drawn_twice_and_nothing_moves_the_cursor(
 def test_a_dead_run_comes_with_the_command_that_runs_it_again(stage: Callable[..., Stage]) -> None:
     one = stage("plain")
 
-    one.session.dead(run_id=RUN, workflow="send_email", error="ValueError: no address\nmore")
+    words = f"is dead: ValueError: no address\nRun it again: tako runs retry {RUN}"
+    one.session.line(line(words, level="error", scope="tako", run_id=RUN, workflow="send_email", fields={"dead": True}))
 
     assert one.screen() == [
         "14:02:11 ERROR tako     send_email 01a2…4f2a1c is dead: ValueError: no address",
@@ -184,7 +185,6 @@ def test_each_line_of_json_is_an_event(stage: Callable[..., Stage]) -> None:
     one.session.line(line("GET / ü\n"))
     one.session.problem(KEY, "cannot be imported", "in full\nin two lines")
     one.session.mended(KEY)
-    one.session.dead(run_id=RUN, workflow="w", error="E")
     one.session.note("noted")
     one.session.closing("waiting")
 
@@ -194,7 +194,6 @@ def test_each_line_of_json_is_an_event(stage: Callable[..., Stage]) -> None:
     assert problem == {"event": "problem", "key": KEY, "title": "cannot be imported", "body": "in full\nin two lines"}
     assert rest == [
         {"event": "mended", "key": KEY},
-        {"event": "dead", "id": RUN, "workflow": "w", "error": "E"},
         {"event": "note", "text": "noted"},
         {"event": "closing", "text": "waiting"},
     ]
@@ -206,7 +205,6 @@ def test_no_secret_is_shown_in_any_way(stage: Callable[..., Stage], mode: Mode) 
 
     one.session.line(line("hunter22", fields={"a": "hunter22"}))
     one.session.problem("k", "hunter22", "KeyError: hunter22")
-    one.session.dead(run_id=RUN, workflow="w", error="hunter22")
     one.session.note("hunter22")
     one.session.closing("hunter22")
 

@@ -136,6 +136,40 @@ def test_three_deaths_while_alone_make_a_run_dead_with_the_last_words(engine: Ri
     ]  # fmt: skip
 
 
+@pytest.mark.parametrize(
+    ("steps", "place"),
+    [
+        (["render"], " in step 'render'"),
+        (["a", "b"], " in steps 'a' and 'b'"),
+        (["a", "b", "c"], " in steps 'a', 'b' and 'c'"),
+        (["a", "b", "c", "d", "e"], " in steps 'a', 'b', 'c' and 2 more"),
+        ([], ""),
+    ],
+)
+def test_a_death_is_told_with_the_steps_that_were_being_executed(engine: Rig, steps: list[str], place: str) -> None:
+    run_id = engine.start()
+    for _ in range(2):
+        engine.die()
+        engine.claim()
+
+    engine.die(death="SIGKILL", in_steps={run_id: steps, "another": ["other"]})
+
+    info = engine.info(run_id, "attempts")
+    assert info["reason"] == f"worker died 3 times running it (SIGKILL){place}"
+    assert info["attempts"][-1]["error"] == info["reason"]
+
+
+def test_only_a_run_that_a_worker_has_died_with_tells_its_steps(engine: Rig) -> None:
+    engine.enqueue()
+    (claimed,) = engine.claim()
+    assert "tell_steps" not in claimed
+
+    engine.die()
+
+    (again,) = engine.claim()
+    assert again["tell_steps"]
+
+
 def test_crashes_spend_no_retries(engine: Rig) -> None:
     run_id = engine.start(retries=1)
     engine.die()

@@ -183,8 +183,12 @@ class Rig:
     def promote(self) -> int:
         return self.do(runs.promote_due, now_ms=self.now_ms)
 
-    def die(self, worker_id: str = "w1", death: str = "SIGKILL") -> leases.Released:
-        return self.do(leases.release, worker_id=worker_id, counted=True, death=death, now_ms=self.now_ms)
+    def die(
+        self, worker_id: str = "w1", death: str = "SIGKILL", in_steps: dict[str, list[str]] | None = None
+    ) -> leases.Released:
+        return self.do(
+            leases.release, worker_id=worker_id, counted=True, death=death, in_steps=in_steps, now_ms=self.now_ms
+        )
 
     def drain(self, worker_id: str = "w1") -> leases.Released:
         return self.do(leases.release, worker_id=worker_id, counted=False, death=None, now_ms=self.now_ms)

@@ -91,7 +91,7 @@ class Dev:
             on_events=lambda events: self._runs.tell(events),
             on_signatures=self._signatures_changed,
         )
-        self._runs = RunLines(self.host, self.session)
+        self._runs = RunLines(self.host)
         self.web: Web | None = None
         if options.web:
             self.web = Web(self.host, session=self.session, boots=self._boots, port=options.port)

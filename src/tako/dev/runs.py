@@ -1,4 +1,4 @@
-"""What runs do, as lines of the stream: started, succeeded, dead with the command that runs it again.
+"""What runs do, as lines of the stream: started, succeeded. A dead one is a line of the engine's own log.
 
 A person reads some dozens of lines a second; beyond that the rest is counted and told in one line.
 """
@@ -10,10 +10,8 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 from tako.engine.events import Changed, Ended, Event
-from tako.errors import TakoError
 
 if TYPE_CHECKING:
-    from tako.dev.session import Session
     from tako.host.app import AppHost
 
 LINES_A_SECOND = 40
@@ -22,9 +20,8 @@ LINES_A_SECOND = 40
 class RunLines:
     """Tells of runs. `tell` is called with each commit's events."""
 
-    def __init__(self, host: AppHost, session: Session) -> None:
+    def __init__(self, host: AppHost) -> None:
         self._host = host
-        self._session = session
         self._told = 0
         self._untold: Counter[str] = Counter()
         self._second: asyncio.TimerHandle | None = None
@@ -34,11 +31,8 @@ class RunLines:
         for event in events:
             if type(event) is Changed and event.status == "running":
                 self._line(event.run_id, event.workflow, "started")
-            elif type(event) is Ended:
-                if event.status == "dead":
-                    self._host.in_background(self._dead(event))
-                else:
-                    self._line(event.run_id, event.workflow, event.status)
+            elif type(event) is Ended and event.status != "dead":
+                self._line(event.run_id, event.workflow, event.status)
 
     def close(self) -> None:
         """Tell no more. Twice is harmless."""
@@ -71,10 +65,3 @@ class RunLines:
             words = ", ".join(f"{count} {what}" for what, count in sorted(self._untold.items()))
             self._untold.clear()
             self._host.say("info", f"and more runs: {words}")
-
-    async def _dead(self, event: Ended) -> None:
-        try:
-            run = await self._host.view.run(event.run_id)
-        except TakoError:
-            return  # removed meanwhile, or the engine is stopping: `tako status` still has it
-        self._session.dead(run_id=event.run_id, workflow=event.workflow, error=run["error"] or run["reason"] or "")

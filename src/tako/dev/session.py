@@ -114,15 +114,6 @@ class Session:
             self._say("info", f"{mark} {render.clean(key)} is mended; {then}.")
         return True
 
-    def dead(self, *, run_id: str, workflow: str, error: str) -> None:
-        """A run of this session is dead: say why, and the command that runs it again."""
-        if self.mode == "json":
-            self._event("dead", id=run_id, workflow=workflow, error=self._redact(error))
-            return
-        why = (render.clean_lines(self._redact(error)) or [""])[0]
-        self._say("error", f"{render.clean(workflow)} {render.short_id(render.clean(run_id))} is dead: {why}")
-        self._printer.print([f"{render.CONTINUATION}Run it again: tako runs retry {render.clean(run_id)}"])
-
     def note(self, text: str) -> None:
         """Say something of our own."""
         self._own("note", text)

@@ -133,4 +133,6 @@ def _claimed(store: Store, row: sqlite3.Row, payload: str, trace: str | None, *,
         found["trace"] = trace
     if row["spent_ms"]:
         found["spent_ms"] = row["spent_ms"]
+    if solo or row["crashes"]:
+        found["tell_steps"] = True
     return found

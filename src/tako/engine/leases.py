@@ -11,7 +11,7 @@ never killed by its neighbour (L2, L3). Deaths that we caused charge nobody (L4)
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from tako.engine import endings, intake, line
@@ -21,6 +21,8 @@ CRASH_CAP = 3
 LIFETIME_CRASH_CAP = 20
 # A suspect that has run alone for so much longer than it had when its worker died is none.
 SUSPECT_GRACE_MS = 10_000
+# Of the steps that were under way together, as in a `map`.
+MAX_STEPS_TOLD = 3
 
 
 @dataclass(slots=True)
@@ -137,11 +139,13 @@ def release(
     now_ms: int,
     run_ids: Collection[str] | None = None,
     spent_ms: Mapping[str, int] | None = None,
+    in_steps: Mapping[str, Sequence[str]] | None = None,
 ) -> Released:
     """Take back what a worker holds (of it only `run_ids`, if given), at once and ahead of its leases.
 
-    `counted`: the death is the runs' doing, if anybody's; `death` says in words how it came. Uncounted: it was ours
-    (drain, deploy, shutdown), or a hand-back; no attempt and no crash is charged.
+    `counted`: the death is the runs' doing, if anybody's; `death` says in words how it came, and `in_steps`, by id,
+    what was being executed, where that is known. Uncounted: it was ours (drain, deploy, shutdown), or a hand-back; no
+    attempt and no crash is charged.
     """
     runs = store.all("runs_of_worker", worker_id=worker_id)
     is_alone = len(runs) == 1
@@ -149,14 +153,15 @@ def release(
     for run in runs:
         if run_ids is not None and run["id"] not in run_ids:
             continue
+        place = _place((in_steps or {}).get(run["id"], ()))
         if not counted:
             _give_back(store, run, found, spent_ms=(spent_ms or {}).get(run["id"]), now_ms=now_ms)
         elif is_alone:
-            _charge(store, run, death or "it gave no reason", found, now_ms=now_ms)
+            _charge(store, run, death or "it gave no reason", found, place=place, now_ms=now_ms)
         else:
             others = len(runs) - 1
-            words = f"{death or 'it gave no reason'}, with {others} other run{'s' if others > 1 else ''} in flight"
-            _suspect(store, run, words, found, now_ms=now_ms)
+            beside = f", with {others} other run{'s' if others > 1 else ''} in flight"
+            _suspect(store, run, f"{death or 'it gave no reason'}{place}{beside}", found, now_ms=now_ms)
     return found
 
 
@@ -210,17 +215,28 @@ def _give_back(store: Store, run: sqlite3.Row, found: Released, *, spent_ms: int
     (found.ready if lane == "ready" else found.solo).append(run["id"])
 
 
-def _charge(store: Store, run: sqlite3.Row, death: str, found: Released, *, now_ms: int) -> None:
+def _place(steps: Sequence[str]) -> str:
+    """Where it died: " in step 'render'"; "" when nobody knows."""
+    if not steps:
+        return ""
+    told = [repr(name) for name in steps[:MAX_STEPS_TOLD]]
+    if len(steps) > MAX_STEPS_TOLD:
+        told.append(f"{len(steps) - MAX_STEPS_TOLD} more")
+    *first, last = told
+    return f" in steps {', '.join(first)} and {last}" if first else f" in step {last}"
+
+
+def _charge(store: Store, run: sqlite3.Row, death: str, found: Released, *, place: str = "", now_ms: int) -> None:
     """It was alone: one more crash, and the end at the cap."""
     crashes, lifetime = run["crashes"] + 1, run["lifetime_crashes"] + 1
     if crashes < CRASH_CAP and lifetime < LIFETIME_CRASH_CAP:
-        endings.record(store, run, "crashed", error=f"its worker died: {death}", now_ms=now_ms)
+        endings.record(store, run, "crashed", error=f"its worker died: {death}{place}", now_ms=now_ms)
         lane = "ready" if run["suspect_ms"] is None else "solo"
         _return_to(store, run, lane, crashed=1, suspect_ms=run["suspect_ms"], now_ms=now_ms)
         (found.ready if lane == "ready" else found.solo).append(run["id"])
         return
     times = f"{crashes} times" if crashes >= CRASH_CAP else f"{lifetime} times in all"
-    reason = f"worker died {times} running it ({death})"
+    reason = f"worker died {times} running it ({death}){place}"
     store.run("count_last_crash", seq=run["seq"], epoch=run["epoch"], reason=reason, now_ms=now_ms)
     endings.record(store, run, "crashed", error=reason, now_ms=now_ms)
     endings.conclude(store, run, before="running", status="dead", reason=reason, now_ms=now_ms)

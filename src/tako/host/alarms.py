@@ -8,14 +8,10 @@ from __future__ import annotations
 
 import re
 import socket
-from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from tako.alerts.alert import Alert, Sender
 from tako.alerts.alerter import Alerter
-from tako.engine import inspect
-from tako.engine.events import Ended, Event
-from tako.engine.store import Reader
 from tako.errors import StoreUnavailable, TakoError
 from tako.logs import render
 from tako.supervisor import records
@@ -44,7 +40,6 @@ class Alarms:
         )
         self._failures: dict[str, int] = {}  # by group, as they were when it was last looked at
         self._failing: set[str] = set()
-        self._deaths: list[str] = []
 
     def begin(self) -> None:
         """What the last engine told already is not news."""
@@ -55,21 +50,13 @@ class Alarms:
 
     # --- runs -------------------------------------------------------------------------------------------------------
 
-    def committed(self, events: Iterable[Event]) -> None:
-        """A transaction: the runs that it made dead are told, those of one look together."""
+    def dead(self, run_id: str, workflow: str, reason: str) -> None:
+        """A run became dead."""
         if not self.alerter.is_used:
             return
-        dead = [event.run_id for event in events if type(event) is Ended and event.status == "dead"]
-        if dead and not self._deaths:
-            self._host.in_background(self._tell_deaths())
-        self._deaths += dead
-
-    async def _tell_deaths(self) -> None:
-        dead, self._deaths = self._deaths, []
-        for run_id, workflow, reason in await self._host.writer.read(_ends_of, dead):
-            why = cause_of(reason)
-            cure = f"See `tako runs show {run_id}`; run it again with `tako runs retry {run_id}`."
-            self._tell("dead_run", f"{workflow} {why}", f"{workflow} is dead: {why}", detail=f"run {run_id}", cure=cure)
+        why = cause_of(reason)
+        cure = f"See `tako runs show {run_id}`; run it again with `tako runs retry {run_id}`."
+        self._tell("dead_run", f"{workflow} {why}", f"{workflow} is dead: {why}", detail=f"run {run_id}", cure=cure)
 
     # --- groups -----------------------------------------------------------------------------------------------------
 
@@ -135,9 +122,3 @@ def cause_of(reason: str) -> str:
         return ours.group()
     kind = first.split(":", 1)[0]
     return kind if _TYPE.fullmatch(kind) else "its handler failed"
-
-
-def _ends_of(reader: Reader, run_ids: list[str]) -> list[tuple[str, str, str]]:
-    """Id, workflow and reason of those that are still there."""
-    infos = [inspect.get_run(reader, run_id) for run_id in run_ids]
-    return [(info["id"], info["workflow"], info["reason"] or "") for info in infos if info is not None]

@@ -28,6 +28,7 @@ from tako.host import lock, recovery, rescue
 from tako.host.admission import Admission
 from tako.host.alarms import Alarms
 from tako.host.code import Code
+from tako.host.deaths import Deaths
 from tako.host.groups import Groups
 from tako.host.handlers import WORKER_COMMANDS, commands
 from tako.host.holding import Holding
@@ -163,6 +164,7 @@ class AppHost:
         self._database = rescue.identity(self.places.database)
         self.take_secrets()
         self.alarms = Alarms(self)
+        self.deaths = Deaths(self)
         self.rounds = Rounds(self)
         self.writer = self._make_writer(loop)
         self.dispatcher = Dispatcher(self.writer, clock=self.clock, on_ready=self._on_ready)
@@ -370,9 +372,10 @@ class AppHost:
         for event in events:
             if type(event) is Ended:
                 self.ended_watch.tell(event.run_id)
+                if event.status == "dead":
+                    self.deaths.note(event.run_id)
             elif type(event) is Held:
                 self.holding.tell_cancelled(event)
-        self.alarms.committed(events)
         self.meter.committed(events)
         self.on_events(events)
         if self.streams.has_listeners:

@@ -37,6 +37,7 @@ class Holding:
         self.leases = Leases(host.clock.monotonic)
         self.claims = Claims(claim=self._submit_claim, on_claimed=self._on_claimed)
         self.connections: dict[str, Connection] = {}
+        self._in_steps: dict[str, dict[str, list[str]]] = {}  # by worker and run; only of runs that killed a worker
         self.handed_back = 0  # runs that came back unfinished, through no fault of theirs
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = float("inf")
@@ -120,6 +121,20 @@ class Holding:
         if lease is None or not self.leases.renew(run_id, lease.epoch, worker_id, lease_s):
             raise LeaseLost("stale worker: run is no longer owned by this worker")
 
+    def executes(self, run_id: str, worker_id: str, *, epoch: int, steps: list[str]) -> None:
+        """These steps of a run are being executed: so that its worker's death can be told with its place.
+
+        Raises:
+            LeaseLost: the worker holds the run no more.
+        """
+        lease = self.leases.get(run_id)
+        if lease is None or lease.epoch != epoch or lease.worker_id != worker_id:
+            raise LeaseLost("stale worker: run is no longer owned by this worker")
+        told = self._in_steps.setdefault(worker_id, {})
+        told[run_id] = steps
+        if not any(told.values()):
+            del self._in_steps[worker_id]
+
     # --- what ends a hold -------------------------------------------------------------------------------------------
 
     def finish(self, *, run_id: str, worker_id: str, epoch: int | None, **how: Any) -> Answer[dict[str, Any]]:
@@ -159,8 +174,14 @@ class Holding:
         """Take back all that a worker holds; `counted` as L2 to L4 say."""
         host = self._host
         found = await host.writer.do(
-            lease_rules.release, worker_id=worker_id, counted=counted, death=death, now_ms=host.clock.now_ms()
+            lease_rules.release,
+            worker_id=worker_id,
+            counted=counted,
+            death=death,
+            in_steps=self._in_steps.get(worker_id),
+            now_ms=host.clock.now_ms(),
         )
+        self._in_steps.pop(worker_id, None)
         self.handed_back += 0 if counted else len(found)
         self.leases.drop_worker(worker_id)
 

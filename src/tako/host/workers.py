@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 COMMANDS = frozenset(
     {
         "hello", "claim_runs", "load_steps", "save_step", "start_child", "load_outcomes", "park", "finish",
-        "heartbeat", "release_runs", "cancelled", "idle", "leaving", "log",
+        "in_steps", "heartbeat", "release_runs", "cancelled", "idle", "leaving", "log",
     }
 )  # fmt: skip
 
@@ -49,6 +49,7 @@ def commands(host: AppHost) -> dict[str, Handler]:
         "load_outcomes": own.load_outcomes,
         "park": own.park,
         "finish": own.finish,
+        "in_steps": own.in_steps,
         "heartbeat": own.heartbeat,
         "release_runs": own.release_runs,
         "cancelled": own.cancelled,
@@ -172,6 +173,12 @@ class WorkerCommands:
             retry=_retry(message),
             warnings=_warnings(message),
         )
+
+    def in_steps(self, connection: Connection, message: Message) -> Any:
+        """Which steps of a run are being executed now, all of them: it has killed a worker, and may do it again."""
+        worker_id, names = own_id(connection, message), texts(message, "steps")
+        self._host.holding.executes(text(message, "id"), worker_id, epoch=integer(message, "epoch"), steps=names)
+        return {}
 
     def heartbeat(self, connection: Connection, message: Message) -> Any:
         """Renew leases; tells which runs the worker holds no more, and why."""

@@ -22,7 +22,7 @@ LEVEL_NAMES = {"debug": "DEBUG", "info": "INFO", "warning": "WARN", "error": "ER
 LEVEL_COLOURS = {"DEBUG": "2", "WARN": "33", "ERROR": "31"}
 SCOPE_COLOURS = {"web": "36", "worker": "35", "tako": "34"}
 CONTINUATION = "  │ "
-MARKS = frozenset({"crash"})  # fields that tell programs what the message tells people
+MARKS = frozenset({"crash", "dead"})  # fields that tell programs what the message tells people
 
 # Colours that a program gave its own output are dropped without a trace: they would only be noise when made visible.
 _COLOUR = re.compile(r"\x1b\[[0-9;:]*m")

@@ -230,6 +230,7 @@ class ClaimedRun(TypedDict):
     solo: bool
     trace: NotRequired[str]  # what its enqueue carried
     spent_ms: NotRequired[int]  # for how long this attempt was executed before it was parked or handed back
+    tell_steps: NotRequired[bool]  # a worker has died with it: say with `in_steps` where the next one would
 
 
 class RemoteError(TypedDict):

@@ -35,6 +35,7 @@ class Commands:
             "load_outcomes": lambda message: {"outcomes": core.read(children.outcomes, message["runs"])},
             "park": self._park,
             "finish": self._finish,
+            "in_steps": lambda message: {},
         }
 
     def answer(self, message: Message) -> Any:

@@ -188,6 +188,8 @@ class AsyncAttempt(Attempt):
             speaking = who.set((self, name))
             span = self.span(name)
             try:
+                if self.tells_steps:
+                    await self.ask(self.in_steps_message())
                 if is_async:
                     return await self._timed(running, fn(*args))
                 return await self._in_thread(running, fn, args)
@@ -205,6 +207,8 @@ class AsyncAttempt(Attempt):
                 del self.running[name]
                 _in_step.reset(inside)
                 who.reset(speaking)
+                if self.tells_steps:
+                    self.left_step()
             await self.pause(delay_ms / 1000)
 
     async def _timed(self, running: Running, awaitable: Any) -> Any:

@@ -124,8 +124,8 @@ class Attempt:
     short_sleep_ms = SHORT_SLEEP_MS
     __slots__ = (
         "attempt", "began", "bench", "claimed", "deadline", "ended", "epoch", "failed_steps", "is_done", "is_leaving",
-        "is_settled", "key", "left", "left_s", "run_id", "running", "saved", "scheduled_for_ms", "signals", "thread_id",
-        "visited", "warnings", "workflow",
+        "is_settled", "key", "left", "left_s", "run_id", "running", "saved", "scheduled_for_ms", "signals",
+        "tells_steps", "thread_id", "visited", "warnings", "workflow",
     )  # fmt: skip
 
     def __init__(self, claimed: ClaimedRun, workflow: Workflow[Any, Any], bench: Bench) -> None:
@@ -142,6 +142,7 @@ class Attempt:
         self.visited: set[str] = set()
         self.signals: dict[str, int] = {}  # how often each was waited for in this attempt
         self.running: dict[str, Running] = {}
+        self.tells_steps = claimed.get("tell_steps", False)
         self.warnings: list[str] = []
         self.failed_steps: dict[str, str] = {}
         self.ended = ""
@@ -353,6 +354,15 @@ class Attempt:
             f'"command":"save_step",{self._who()},"step_name":{json_text.encode(name)},"result_json":{json_text.encode(text)},'
             f'"started_ms":{started_ms},"attempt":{self.attempt}'
         )
+
+    def in_steps_message(self) -> Message:
+        """Say which steps are being executed. Only if `tells_steps`: a worker has died with this run before."""
+        return {**self.message("in_steps"), "steps": list(self.running)}
+
+    def left_step(self) -> None:
+        """A step's function has ended, however: it is not where the worker dies next."""
+        self.bench.connection.ask(self.in_steps_message(), lambda reply: None)
+        self.bench.connection.flush()
 
     def start_message(self, child: Child) -> Message:
         """Enqueue a child under a name; said again, it is the same child."""

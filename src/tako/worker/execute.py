@@ -157,6 +157,14 @@ def tell(attempt: Attempt, outcome: Message, on_reply: Callable[[Message], None]
         tell(attempt, _without_what_is_large(outcome, large), on_reply)
 
 
+def tell_next(attempt: Attempt, run_at_ms: int) -> None:
+    """Log that a failed attempt is followed by another one, and when."""
+    delay_ms = max(0, run_at_ms - attempt.now_ms())
+    grain_ms = 100 if delay_ms < 60_000 else 1_000
+    begins = attempts.seconds(-(-delay_ms // grain_ms) * grain_ms)
+    attempt.say("info", f"attempt {attempt.attempt} failed; the next one begins in {begins}")
+
+
 def _without_what_is_large(outcome: Message, large: TooLarge) -> Message:
     """An outcome that fits into a frame, and says why it is not the one that was."""
     if outcome["outcome"] == "succeeded":

@@ -255,7 +255,10 @@ class Worker:
         execute.tell(attempt, outcome, lambda reply: self._finished(attempt, reply))
 
     def _finished(self, attempt: Attempt, reply: Message) -> None:
-        if reply["status"] != "ok" and reply is not LOST:
+        if reply["status"] == "ok":
+            if reply["data"].get("status") == "pending":
+                execute.tell_next(attempt, reply["data"]["run_at_ms"])
+        elif reply is not LOST:
             attempt.say("warning", f"the end of the run was not accepted: {reply.get('message', '')}")
         self._drop(attempt)
 

@@ -200,6 +200,8 @@ class SyncAttempt(Attempt):
             speaking = who.set((self, name))
             span = self.span(name)
             try:
+                if self.tells_steps:
+                    self._ask(self.in_steps_message(), what=name)
                 value = fn(*args) if not around_steps else values.inside(around_steps, lambda: fn(*args))
             except Exception as error:
                 if span is not None:
@@ -217,6 +219,8 @@ class SyncAttempt(Attempt):
                     span.end()
                 who.reset(speaking)
                 del self.running[name]
+                if self.tells_steps:
+                    self.left_step()
             self.pause(delay_ms / 1000)
 
     def _save(self, name: str, text: str, started_ms: int) -> None:

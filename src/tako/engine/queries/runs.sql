@@ -42,7 +42,7 @@ SELECT seq, id, workflow, status, lane, key, epoch, worker_id, release, attempt,
 -- The first in line of one workflow. The lane says that they are due: `promote_run` moved them when their time came,
 -- so the walk along the index ends after :limit rows, however many wait and whatever they wait for.
 SELECT seq, id, workflow, priority, run_at_ms, key, epoch, attempt, attempt_open, retries, generation, created_ms,
-       expires_at_ms, scheduled_for_ms, scheduled_tz, rate_key, spent_ms
+       expires_at_ms, scheduled_for_ms, scheduled_tz, rate_key, spent_ms, crashes
   FROM runs
  WHERE lane = 'ready' AND workflow = :workflow
  ORDER BY priority DESC, run_at_ms, seq
@@ -51,7 +51,7 @@ SELECT seq, id, workflow, priority, run_at_ms, key, epoch, attempt, attempt_open
 -- name: solo_heads
 -- The same for suspects. A statement of its own, because a partial index is used only if its condition is written out.
 SELECT seq, id, workflow, priority, run_at_ms, key, epoch, attempt, attempt_open, retries, generation, created_ms,
-       expires_at_ms, scheduled_for_ms, scheduled_tz, rate_key, spent_ms
+       expires_at_ms, scheduled_for_ms, scheduled_tz, rate_key, spent_ms, crashes
   FROM runs
  WHERE lane = 'solo' AND workflow = :workflow
  ORDER BY priority DESC, run_at_ms, seq
