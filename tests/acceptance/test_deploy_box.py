@@ -34,7 +34,7 @@ def box(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Box]:
 def added(box: Box, tmp_path_factory: pytest.TempPathFactory) -> str:
     """Make the box a server; what the command said."""
     said: str = add(Laptop(tmp_path_factory.mktemp("adding")), box).err
-    box.watch_briefly()
+    box.watch_for()
     return said
 
 

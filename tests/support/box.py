@@ -149,6 +149,11 @@ class Box:
         return str(self._addresses[1])
 
     @property
+    def gateway(self) -> str:
+        """This machine, as the box sees it."""
+        return str(self._addresses[0])
+
+    @property
     def address(self) -> str:
         return f"root@{self.host}"
 
@@ -200,9 +205,13 @@ class Box:
         """Boot it, and wait until SSH answers."""
         network = [f"--network-veth-extra=ve-{self.name}:host0", "--private-network"]
         binds = [f"--bind-ro={app_wheels()}:/wheels"]
+        # In control groups of its own: else units of two boxes that have one name would be one unit to the kernel.
+        enter = 'for each in "$@"; do [ "$each" != -- ] || { shift; break; }; echo $$ > "$each"; shift; done; exec "$@"'
+        groups = [f"{path}/cgroup.procs" for path in control_groups(self.name)]
         with (self.folder / "console.log").open("ab") as log:
             self._nspawn = subprocess.Popen(
-                ["systemd-nspawn", "--quiet", "--register=no", "--keep-unit", "--directory", str(self.root),
+                ["sh", "-euc", enter, "sh", *groups, "--",
+                 "systemd-nspawn", "--quiet", "--register=no", "--keep-unit", "--directory", str(self.root),
                  "--machine", self.name, "--resolv-conf=off", "--kill-signal=SIGRTMIN+3", *network, *binds, "--boot"],
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
             )  # fmt: skip
@@ -230,15 +239,19 @@ class Box:
         self._nspawn.wait(PATIENCE_S)
         self._nspawn = None
         subprocess.run(["ip", "link", "del", f"ve-{self.name}"], check=False, capture_output=True)
+        for group in control_groups(self.name):
+            for each in sorted((path for path in group.rglob("*") if path.is_dir()), reverse=True):
+                with contextlib.suppress(OSError):
+                    each.rmdir()
 
-    def watch_briefly(self) -> None:
+    def watch_for(self, seconds: float = 0.5) -> None:
         """Let a new release be watched for a moment only. After `tako servers add`."""
         self.sh(
-            """
+            f"""
             mkdir -p /etc/systemd/system/tako-server.service.d
             cd /etc/systemd/system
             line=$(grep ^ExecStart= tako-server.service)
-            printf '[Service]\\nExecStart=\\n%s --watch 0.5\\n' "$line" > tako-server.service.d/test.conf
+            printf '[Service]\\nExecStart=\\n%s --watch {seconds}\\n' "$line" > tako-server.service.d/test.conf
             systemctl daemon-reload
             systemctl restart tako-server
             """
@@ -356,6 +369,23 @@ def claim_network() -> tuple[IO[bytes], tuple[ipaddress.IPv4Address, ipaddress.I
         ours, theirs = network.hosts()
         return file, (ours, theirs)
     raise AssertionError("there are no networks left")
+
+
+def control_groups(name: str) -> list[Path]:
+    """A group of this name below our own, in each hierarchy of this machine; made if it is not there."""
+    root, found = Path("/sys/fs/cgroup"), []
+    for line in Path("/proc/self/cgroup").read_text().splitlines():
+        number, controllers, path = line.split(":", 2)
+        unified = root / "unified" if (root / "unified").is_dir() else root
+        hierarchy = unified if number == "0" else root / controllers.removeprefix("name=")
+        group = hierarchy / path.lstrip("/") / name
+        if hierarchy.is_dir():
+            group.mkdir(parents=True, exist_ok=True)
+            for inherited in ("cpuset.cpus", "cpuset.mems"):  # empty in a new group of version 1, where nobody may run
+                if number != "0" and (group / inherited).exists():
+                    (group / inherited).write_text((group.parent / inherited).read_text())
+            found.append(group)
+    return found
 
 
 def run(*argv: str) -> None:

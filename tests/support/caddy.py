@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import datetime
 import http.server
+import ipaddress
 import json
 import os
 import shutil
@@ -14,6 +15,7 @@ import subprocess
 import sys
 import threading
 import time
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Self
@@ -131,16 +133,25 @@ class App:
 
 
 class Pebble:
-    """An ACME server that validates for real, over the ports of a Caddy; every name is this machine."""
+    """An ACME server that validates for real, over the ports of a Caddy. It is at `host`; all names lead to `names`."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, host: str = "127.0.0.1", names: str = "127.0.0.1") -> None:
         self.folder = folder
+        self._host = host
+        self._leads_to = names
         self.port, self._management, self._dns, self._dns_management = free_ports(4)
         self.root = folder / "pebble.pem"
 
     @property
     def directory(self) -> str:
-        return f"https://localhost:{self.port}/dir"
+        return f"https://{self._host}:{self.port}/dir"
+
+    def authority(self) -> str:
+        """The certificate that all its certificates are trusted by, in PEM. After `start`."""
+        trusting = ssl.create_default_context(cafile=str(self.root))
+        with urllib.request.urlopen(f"https://{self._host}:{self._management}/roots/0", context=trusting) as answer:
+            text: str = answer.read().decode()
+        return text
 
     def start(self, *, http_port: int, tls_port: int) -> None:
         """Start it for challenges on these ports. `pebble` is a Debian package: scripts/debian-packages."""
@@ -148,7 +159,8 @@ class Pebble:
         self._write_certificate()
         config = {
             "pebble": {
-                "listenAddress": f"127.0.0.1:{self.port}", "managementListenAddress": f"127.0.0.1:{self._management}",
+                "listenAddress": f"{self._host}:{self.port}",
+                "managementListenAddress": f"{self._host}:{self._management}",
                 "certificate": str(self.root), "privateKey": str(self.folder / "pebble.key"), "httpPort": http_port,
                 "tlsPort": tls_port, "ocspResponderURL": "", "externalAccountBindingRequired": False,
             }
@@ -156,14 +168,14 @@ class Pebble:
         (self.folder / "pebble.json").write_text(json.dumps(config))
         dns = f"127.0.0.1:{self._dns}"
         self._names = self._run(
-            "pebble-challtestsrv", "-defaultIPv6", "", "-defaultIPv4", "127.0.0.1", "-dns01", dns, "-http01", "",
+            "pebble-challtestsrv", "-defaultIPv6", "", "-defaultIPv4", self._leads_to, "-dns01", dns, "-http01", "",
             "-https01", "", "-tlsalpn01", "", "-management", f"127.0.0.1:{self._dns_management}",
         )  # fmt: skip
         self._server = self._run(
             "pebble", "-config", str(self.folder / "pebble.json"), "-dnsserver", dns,
             PEBBLE_VA_NOSLEEP="1", PEBBLE_WFE_NONCEREJECT="0",
         )  # fmt: skip
-        wait_for_port(self.port, self._server, self.folder / "pebble.out")
+        wait_for_port(self.port, self._server, self.folder / "pebble.out", host=self._host)
 
     def stop(self) -> None:
         """Twice is harmless."""
@@ -188,7 +200,9 @@ class Pebble:
             .serial_number(1)
             .not_valid_before(now - datetime.timedelta(hours=1))
             .not_valid_after(now + datetime.timedelta(days=1))
-            .add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False)
+            .add_extension(
+                x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address(self._host))]), critical=False
+            )
             .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
             .sign(key, hashes.SHA256())
         )
@@ -200,12 +214,12 @@ class Pebble:
         )
 
 
-def wait_for_port(port: int, process: subprocess.Popen[bytes], out: Path) -> None:
+def wait_for_port(port: int, process: subprocess.Popen[bytes], out: Path, *, host: str = "127.0.0.1") -> None:
     """Wait until somebody listens there; there is no event for that. Fails with the output when the process ends."""
     deadline = time.monotonic() + PATIENCE_S
     while time.monotonic() < deadline:
         assert process.poll() is None, out.read_text()
-        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
+        with contextlib.suppress(OSError), socket.create_connection((host, port), 1):
             return
         threading.Event().wait(0.02)
     raise AssertionError(f"nobody listens on {port}: {out.read_text()}")

@@ -95,10 +95,10 @@ class Laptop:
             "GIT_COMMITTER_EMAIL": "ann@example.com", "NO_COLOR": "1",
         }  # fmt: skip
 
-    def tako(self, *argv: str, stdin: str = "", code: int | None = 0) -> Ended:
-        """Run a command in the app's folder to its end, which must be this one (None: any)."""
+    def tako(self, *argv: str, stdin: str = "", code: int | None = 0, cwd: Path | None = None) -> Ended:
+        """Run a command in the app's folder, or in `cwd`, to its end, which must be this one (None: any)."""
         done = subprocess.run(
-            [TAKO, *argv], cwd=self.app, env=self.env, input=stdin, capture_output=True, text=True, check=False,
+            [TAKO, *argv], cwd=cwd or self.app, env=self.env, input=stdin, capture_output=True, text=True, check=False,
             timeout=PATIENCE_S,
         )  # fmt: skip
         assert code is None or done.returncode == code, f"{argv}: {done.returncode}\n{done.stdout}{done.stderr}"
