@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
 import subprocess
+from pathlib import Path
 
 import pytest
 
 from tako.deploy import remote, unreachable
 from tako.deploy.servers import Server
-from tako.deploy.unreachable import HostKeyChanged, Unreachable, failure
+from tako.deploy.unreachable import HostKeyChanged, NoRoot, Unreachable, failure
 
 SERVER = Server(name="fra1", host="203.0.113.5", host_key="ssh-ed25519 AAAA", user="root")
 VERSION = "0.1.0+abc"
@@ -38,10 +40,57 @@ def test_what_varies_is_an_argument_and_never_in_the_text() -> None:
     assert argv[-1] == "$(reboot)"
 
 
-def test_who_is_not_root_asks_sudo_and_never_for_a_password() -> None:
-    assert remote.as_root(["true"], user="ann") == ["sudo", "-n", "true"]
-    assert remote.as_root(["true"], user="root") == ["true"]
-    assert remote.as_root(["true"], user=None) == ["true"]
+@pytest.mark.parametrize(
+    ("user", "uid", "argv", "socket_mode", "runs"),
+    [
+        ("root", 1000, ["true"], 0o666, "true"),
+        ("ann", 1000, ["true"], 0o666, "sudo -n true"),
+        (None, 1000, ["true"], 0o666, "sudo -n true"),  # ssh's configuration says who logs in
+        (None, 0, ["true"], 0o000, "true"),
+        ("ann", 1000, remote.dial(), 0o000, "sudo -n tako-server dial-stdio"),
+        ("ann", 1000, remote.dial(), 0o666, "tako-server dial-stdio"),  # the group `tako` may talk with the daemon
+    ],
+)
+def test_who_is_not_root_asks_sudo_but_for_what_they_may_do_anyway(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, user: str | None, uid: int, argv: list[str], socket_mode: int,
+    runs: str,
+) -> None:  # fmt: skip
+    monkeypatch.setattr(remote, "SOCKET", str(tmp_path / "tako.sock"))
+    if socket_mode:
+        (tmp_path / "tako.sock").touch()
+    for name, script in {
+        "id": f"echo {uid}",
+        **dict.fromkeys(("sudo", "true", "tako-server"), 'echo "${0##*/}" "$@"'),
+    }.items():
+        (tmp_path / name).write_text(f"#!/bin/sh\n{script}\n")
+        (tmp_path / name).chmod(0o755)
+
+    done = subprocess.run(
+        remote.as_root(argv, user=user), env={"PATH": f"{tmp_path}:/usr/bin:/bin"}, capture_output=True, text=True,
+        check=True,
+    )  # fmt: skip
+
+    assert done.stdout == f"{runs}\n"
+
+
+@pytest.mark.parametrize(
+    ("said", "message"),
+    [
+        (
+            "sudo: unable to resolve host x: Name or service not known\nsudo: a password is required",
+            "without a password",
+        ),
+        ("ann is not in the sudoers file.", "without a password"),
+        ("sh: 1: exec: sudo: not found", "there is no sudo"),
+    ],
+)
+def test_a_login_that_cannot_become_root_is_told_so_and_what_to_allow(said: str, message: str) -> None:
+    error = failure(dataclasses.replace(SERVER, user="ann"), code=1, said=said)
+
+    assert type(error) is NoRoot
+    assert message in error.message
+    assert "Log in as root" in error.cure
+    assert error.is_final
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from tako.cli.output import DIM
 from tako.deploy import install, remote, servers, ssh
 from tako.deploy.channel import Channel
 from tako.deploy.servers import Server
-from tako.deploy.unreachable import HostKeyChanged
+from tako.deploy.unreachable import HostKeyChanged, NoServer
 from tako.errors import TakoError
 
 
@@ -36,16 +36,15 @@ def add(context: Context, args: argparse.Namespace) -> int:
             f"{name} is {known.address} already.", cure="Give this one another --name, or --replace it on your list."
         )
     server = _pinned(context, args, candidate, known=None if args.replace else known)
-    installer = _installer(context, connection(server), offline=args.offline)
     context.output.doing(f"Connecting to {server.address}…")
     connection(server).connect()
-    found = installer.probe()
-    context.output.done(f"Connected to {name}: {found.os}, {found.machine}, {found.free_mb:,} MB free")
-    if found.tako is not None:
-        with Channel(connection(server)) as channel:
-            version = channel.hello["version"]
-        context.output.done(f"Tako {version} is there already, so nothing was installed")
+    version = _version_on(connection(server))
+    if version is not None:
+        context.output.done(f"Connected to {name}. Tako {version} is there already, so nothing was installed")
     else:
+        installer = _installer(context, connection(server), offline=args.offline)
+        found = installer.probe()
+        context.output.done(f"Connected to {name}: {found.os}, {found.machine}, {found.free_mb:,} MB free")
         uses_usual_ports = args.http is None and args.https is None
         installer.check(found, needs_ports=uses_usual_ports)
         version = installer.install(found, settings=_settings(args))
@@ -86,6 +85,15 @@ def uninstall(link: ssh.Ssh, *, with_data: bool) -> None:
     done = link.run(remote.uninstall(with_data=with_data), timeout_s=120)
     if done.code:
         raise TakoError(f"Tako could not be removed from {link.server.name}: {done.err.strip() or done.code}")
+
+
+def _version_on(link: ssh.Ssh) -> str | None:
+    """The version that runs there; None when the machine is no server yet. The group `tako` may ask, root or not."""
+    try:
+        with Channel(link) as channel:
+            return channel.hello["version"]
+    except NoServer:
+        return None
 
 
 def _name_of(host: str) -> str:

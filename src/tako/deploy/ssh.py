@@ -19,7 +19,7 @@ from pathlib import Path
 
 from tako.deploy import remote
 from tako.deploy.servers import Server
-from tako.deploy.unreachable import SSH_FAILED, Unreachable, alias_of, failure, no_ssh
+from tako.deploy.unreachable import SSH_FAILED, Unreachable, alias_of, failure, no_root, no_ssh
 from tako.errors import TakoError
 
 CONNECT_S = 15
@@ -132,6 +132,8 @@ class Ssh:
         said = done.stderr.decode(errors="replace")
         if done.returncode == SSH_FAILED:
             raise failure(self.server, code=SSH_FAILED, said=said)
+        if done.returncode and (rootless := no_root(self.server, said=said)) is not None:
+            raise rootless
         return Done(done.returncode, done.stdout, said)
 
     def talk(self, argv: Sequence[str]) -> Conversation:

@@ -19,6 +19,21 @@ class Unreachable(TakoError):
         self.is_final = is_final
 
 
+class NoRoot(Unreachable):
+    """The login has not the rights of root, and cannot have them without a password."""
+
+    code = "no_root"
+
+    def __init__(self, message: str, *, cure: str) -> None:
+        super().__init__(message, cure=cure, is_final=True)
+
+
+class NoServer(TakoError):
+    """The machine answers, and Tako is not installed on it."""
+
+    code = "no_server"
+
+
 class HostKeyChanged(Unreachable):
     """The server does not show the key that was pinned. It is not talked to."""
 
@@ -38,8 +53,10 @@ def failure(server: Server, *, code: int, said: str) -> TakoError:
     """What ssh's or the remote command's last words mean, in ours."""
     last = said.strip().splitlines()[-1].strip() if said.strip() else ""
     at = f"{server.name} ({server.address})"
+    if (rootless := no_root(server, said=said)) is not None:
+        return rootless
     if code == NOT_FOUND or "command not found" in said:
-        return TakoError(
+        return NoServer(
             f"{at} has no {remote.SERVER}.", cure=f"Install it: tako servers add {server.address} --name {server.name}"
         )
     if code != SSH_FAILED:
@@ -54,6 +71,22 @@ def failure(server: Server, *, code: int, said: str) -> TakoError:
     )
 
 
+def no_root(server: Server, *, said: str) -> TakoError | None:
+    """The error for a login that cannot become root, if these are the words of sudo, or of a shell without one."""
+    at = f"{server.name} ({server.address})"
+    rule = "NAME ALL=(root) NOPASSWD: ALL"
+    if "sudo: not found" in said or "sudo: command not found" in said:
+        return NoRoot(f"{at}: the login is not root, and there is no sudo.", cure="Log in as root.")
+    if not any(sign in said for sign in _SUDO_REFUSES):
+        return None
+    user = server.user or "the login"
+    return NoRoot(
+        f"{at}: sudo lets {user} do nothing without a password, and Tako never asks for one.",
+        cure="Log in as root, or allow it on the server, with `sudo visudo -f /etc/sudoers.d/tako` and the line:\n"
+        + rule.replace("NAME", server.user or "NAME"),
+    )
+
+
 def no_ssh() -> TakoError:
     """There is no ssh on this machine."""
     return TakoError("This machine has no `ssh`.", cure="On Debian: sudo apt-get install openssh-client")
@@ -64,6 +97,10 @@ def alias_of(server: Server) -> str:
     return f"tako-{server.name}"
 
 
+_SUDO_REFUSES = (
+    "sudo: a password is required", "sudo: a terminal is required", "sudo: sorry, you must have a tty",
+    "is not in the sudoers file", "is not allowed to execute",
+)  # fmt: skip
 _MEANINGS = {
     "Permission denied": (
         "{at} refuses the login.",
