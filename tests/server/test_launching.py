@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,7 @@ from tako.host.launch import Launch
 from tako.host.places import places_of
 from tako.server import launching
 from tako.server.layout import Layout
-from tako.server.spawner import INSTANCE, Spawner
+from tako.server.spawner import INSTANCE, Limits, Spawner
 from tako.supervisor.spawn import SpawnRequest
 
 TOML = """\
@@ -119,3 +120,48 @@ def test_in_a_scope_and_under_a_user_the_process_is_the_same_behind_its_prefix(t
     assert wrapped.argv[-3:] == ["--", str(tmp_path / "bin/x"), "a"]
     assert wrapped.env == {"A": "b", INSTANCE: "w1"}
     assert os.fspath(wrapped.cwd) == str(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("of_app", "of_server", "limit"), [(None, None, None), (64, None, 64), (64, 32, 32), (None, 32, 32), (16, 32, 16)]
+)
+def test_what_an_app_may_take_is_its_own_limit_and_never_more_than_the_servers(
+    tmp_path: Path, of_app: int | None, of_server: int | None, limit: int | None
+) -> None:
+    request = SpawnRequest(
+        argv=["x"], env={}, cwd=tmp_path, envelope=b"", spool=tmp_path / "s", memory_bytes=of_app,
+    )  # fmt: skip
+    spawner = Spawner(systemd=True, users=False, limits=Limits(memory_bytes=of_server))
+
+    line = spawner.wrap(request, "w1", app="shop", env="production").argv
+
+    limits = [word for word in line if word.startswith("--property=MemoryMax=")]
+    assert limits == ([] if limit is None else [f"--property=MemoryMax={limit}"])
+
+
+def test_tako_toml_says_what_instances_and_workers_of_a_group_may_take(tmp_path: Path) -> None:
+    toml = '[web]\nmemory = "512M"\n[workflows]\nmemory = "1G"\n[workflows.mail]\nmemory = "64M"\n'
+    write(tmp_path, {"tako.toml": toml, "app.py": "app = None", "workflows/__init__.py": ""})
+    launch = Launch(
+        config=load.load(tmp_path), environment=DEVELOPMENT, release="dev", places=places_of(tmp_path), secrets=dict
+    )
+
+    mail, web = requests(launch)
+    other = launch.worker("default", worker_id="w", solo=False, token="t", files=[])
+
+    assert [each.memory_bytes for each in (web, other, mail)] == [512 << 20, 1 << 30, 64 << 20]
+
+
+def test_an_app_is_no_better_to_the_kernel_than_others_though_the_daemon_is() -> None:
+    """The daemon is the last to be killed when there is no memory left; its children inherit that, and must not."""
+    own = Path("/proc/self/oom_score_adj").read_text().strip()
+    request = SpawnRequest(
+        argv=["cat", "/proc/self/oom_score_adj"], env={}, cwd=Path("/"), envelope=b"", spool=Path("/dev/null")
+    )
+
+    line = list(Spawner(systemd=True, users=False).wrap(request, "w1", app="shop", env="production").argv)
+    behind_systemd = line[line.index("--") + 1 :]
+    said = subprocess.run(behind_systemd, capture_output=True, text=True, check=False)
+
+    assert behind_systemd[0].endswith("choom")
+    assert said.stdout.strip() == "0" or int(own) > 0, said.stderr

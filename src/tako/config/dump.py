@@ -54,6 +54,7 @@ def _group(group: GroupSettings) -> dict[str, object]:
         "max_workers": group.max_workers,
         "boot_timeout": durations.text(group.boot_timeout_s),
         "drain_timeout": durations.text(group.drain_timeout_s),
+        "memory": _size(group.memory_bytes),
     }
 
 
@@ -66,8 +67,15 @@ def _web(web: WebSettings) -> dict[str, object]:
         "drain_timeout": durations.text(web.drain_timeout_s),
         "command": web.command,
         "listen": web.listen if web.command else None,
+        "memory": _size(web.memory_bytes),
         "static": web.static or None,
     }
+
+
+def _size(number: int | None) -> str | None:
+    if number is None:
+        return None
+    return f"{number >> 30}G" if number % (1 << 30) == 0 else f"{number >> 20}M"
 
 
 def _table(path: tuple[str, ...], values: Values, *, always: bool = False) -> str:

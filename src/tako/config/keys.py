@@ -82,6 +82,14 @@ def duration_or_never(value: object) -> float | None:
         raise Mismatch('a duration such as "30s", or "never"') from None
 
 
+def size(value: object) -> int:
+    """Bytes of a text such as "512M"."""
+    found = _SIZE.fullmatch(value) if isinstance(value, str) else None
+    if found is None or (total := int(found[1]) * _UNIT_BYTES[found[2]]) < LEAST_MEMORY:
+        raise Mismatch('a size such as "512M" or "2G", at least "32M"')
+    return total
+
+
 def choice(*allowed: str) -> Check:
     """One of these texts."""
 
@@ -197,6 +205,10 @@ def variable_problem(name: str) -> str | None:
     return None
 
 
+_SIZE = re.compile(r"([0-9]{1,9})([MG])")
+_UNIT_BYTES = {"M": 1 << 20, "G": 1 << 30}
+LEAST_MEMORY = 32 << 20  # a Python with nothing but our runner takes nearly that
+
 _COMMAND_LINE = 'a command such as "python manage.py migrate"'
 _NAME = "lowercase letters, digits and hyphens, at most 40"
 
@@ -213,6 +225,7 @@ GROUP: dict[str, Check] = {
     "max_workers": whole(least=1, most=1000),
     "boot_timeout": duration,
     "drain_timeout": duration,
+    "memory": size,
 }
 WORKFLOWS: dict[str, Check] = {**GROUP, "retention": duration, "durability": choice("full", "process")}
 WEB: dict[str, Check] = {
@@ -224,6 +237,7 @@ WEB: dict[str, Check] = {
     "static": static,
     "command": command,
     "listen": choice("fd", "port"),
+    "memory": size,
 }
 BUILD: dict[str, Check] = {"run": text(_COMMAND_LINE), "include": folders}
 ENVIRONMENT: dict[str, Check] = {

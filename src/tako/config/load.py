@@ -28,6 +28,7 @@ from tako.errors import ConfigError
 FILE = "tako.toml"
 MAX_BYTES = 1_048_576
 _SECONDS = ("idle_timeout", "boot_timeout", "drain_timeout", "start_timeout", "retention")
+_BYTES = {"memory": "memory_bytes"}
 
 
 def load(folder: Path) -> Config:
@@ -125,7 +126,7 @@ def _syntax(message: str, text: str) -> str:
 def _config(problems: Problems, document: Table, *, root: Path, lines: Mapping[tuple[str, ...], int]) -> Config:
     top = read(problems, document, (), keys.TOP, other=keys.TABLES)
     base, groups = _groups(problems, document)
-    workflows = _seconds(base)
+    workflows = _with_units(base)
     envs = _environments(problems, document)
     shared, vars_of = _variables(problems, document, envs)
     return Config(
@@ -200,13 +201,14 @@ def _group(*layers: Values) -> GroupSettings:
     known = {field.name for field in dataclasses.fields(GroupSettings)}
     values: Values = {}
     for layer in layers:
-        values.update(_seconds(layer))
+        values.update(_with_units(layer))
     settings = GroupSettings(**{key: value for key, value in values.items() if key in known})
     return dataclasses.replace(settings, max_workers=max(settings.max_workers, settings.workers))
 
 
-def _seconds(values: Values) -> Values:
-    return {f"{key}_s" if key in _SECONDS else key: value for key, value in values.items()}
+def _with_units(values: Values) -> Values:
+    """Under the names of the model, which say the unit."""
+    return {f"{key}_s" if key in _SECONDS else _BYTES.get(key, key): value for key, value in values.items()}
 
 
 def _servers(
@@ -257,7 +259,7 @@ def _web(problems: Problems, document: Table, *, main: str | None) -> WebSetting
         problems.add(("web", "command"), "stands instead of main; remove one of them")
     if "listen" in values and "command" not in table:
         problems.add(("web", "listen"), "is for a command, and there is none; remove it, or add web.command")
-    return WebSettings(**_seconds(values))
+    return WebSettings(**_with_units(values))
 
 
 # What a server needs

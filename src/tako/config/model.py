@@ -12,7 +12,10 @@ DAY_S = 86_400.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GroupSettings:
-    """How the workers of one group live. `workers` 0 means that they scale to zero."""
+    """How the workers of one group live. `workers` 0 means that they scale to zero.
+
+    `memory_bytes`: the most that a worker with all its children may take, on servers; None is no limit.
+    """
 
     workers: int = 0
     concurrency: int = 10
@@ -20,6 +23,7 @@ class GroupSettings:
     max_workers: int = 1
     boot_timeout_s: float = 30.0
     drain_timeout_s: float = 30.0
+    memory_bytes: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,6 +31,7 @@ class WebSettings:
     """How the web app is served. `idle_timeout_s` None means never scaled to zero.
 
     `health` None means that the runner's own answer is the only gate; `command` None means that `main` is served.
+    `memory_bytes`: the most that an instance with all its children may take, on servers; None is no limit.
     """
 
     instances: int = 1
@@ -37,6 +42,7 @@ class WebSettings:
     static: Mapping[str, str] = field(default_factory=dict)
     command: tuple[str, ...] | None = None
     listen: Literal["fd", "port"] = "port"
+    memory_bytes: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -84,6 +84,7 @@ class Launch:
             cwd=self.config.root,
             envelope=envelope.build(token=token, secrets=self.secrets(), worker_id=worker_id, files=files),
             spool=self.places.spool / f"{worker_id}.spool",
+            memory_bytes=settings.memory_bytes,
         )
         return self.wrap(request, worker_id)
 
@@ -114,5 +115,6 @@ class Launch:
             cwd=self.config.root,
             envelope=envelope.build(token=token, secrets=self.secrets()),
             spool=self.places.spool / f"{instance_id}.spool",
+            memory_bytes=settings.memory_bytes,
         )
         return self.wrap(request, instance_id)

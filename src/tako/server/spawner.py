@@ -71,19 +71,22 @@ class Spawner:
         argv = list(request.argv)
         if "/" in argv[0] and not argv[0].startswith("/"):
             argv[0] = str(request.cwd / argv[0])
-        prefix = self._scope(name, app=app, env=env, user=user) if self.has_scopes else _plain(user)
+        prefix = _plain(user)
+        if self.has_scopes:
+            limit = min((each for each in (request.memory_bytes, self._limits.memory_bytes) if each), default=None)
+            prefix = [*self._scope(name, app=app, env=env, memory_bytes=limit), *_ordinary(), *prefix]
         return dataclasses.replace(request, argv=[*prefix, *argv], env=environ)
 
-    def _scope(self, name: str, *, app: str, env: str, user: User | None) -> list[str]:
+    def _scope(self, name: str, *, app: str, env: str, memory_bytes: int | None) -> list[str]:
         line = ["/usr/bin/systemd-run", "--scope", "--quiet", "--collect", f"--slice={SLICE}"]
         line.append(f"--unit={self.unit(name, app=app, env=env)}")
         line.append(f"--description=Tako: {name} of {app} in {env}")
-        if self._limits.memory_bytes is not None:
-            line += [f"--property=MemoryMax={self._limits.memory_bytes}", "--property=MemorySwapMax=0"]
+        if memory_bytes is not None:
+            line += [f"--property=MemoryMax={memory_bytes}", "--property=MemorySwapMax=0"]
         if self._limits.tasks is not None:
             line.append(f"--property=TasksMax={self._limits.tasks}")
-        # Not --uid=: systemd-run would look the user up for a login of its own; this is exec and nothing else.
-        return [*line, "--", *_plain(user)]
+        # Not --uid=: systemd-run would look the user up for a login of its own; setpriv is exec and nothing else.
+        return [*line, "--"]
 
     def unit(self, name: str, *, app: str, env: str) -> str:
         """The scope of a process."""
@@ -94,6 +97,12 @@ class Spawner:
         if self.has_scopes:
             line = ["/usr/bin/systemctl", "kill", "--signal=SIGKILL", self.unit(name, app=app, env=env)]
             subprocess.Popen(line, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+
+def _ordinary() -> list[str]:
+    """For the kernel that is out of memory an app is no better than others; it would inherit our better place."""
+    choom = shutil.which("choom")
+    return [choom, "-n", "0", "--"] if choom else []
 
 
 def _plain(user: User | None) -> list[str]:

@@ -48,7 +48,7 @@ class SpawnRequest:
     """What to start. `argv[0]` is looked up in `cwd` when it has a slash, else in the PATH of `env`.
 
     `envelope` comes on fd 3, then end of file. `fds` maps further fd numbers of the child to fds of ours, which stay
-    ours. stdin is empty; stdout and stderr are appended to `spool`.
+    ours. stdin is empty; stdout and stderr are appended to `spool`. `memory_bytes` is a limit for who can set one.
     """
 
     argv: Sequence[str]
@@ -57,6 +57,7 @@ class SpawnRequest:
     envelope: bytes
     spool: Path
     fds: Mapping[int, int] = field(default_factory=dict)
+    memory_bytes: int | None = None
 
 
 def spawn(request: SpawnRequest) -> Child:
