@@ -53,6 +53,14 @@ def test_arguments_are_read_by_the_types_of_the_signature(cli: Cli, engine: Fake
     assert f"tako runs show {new['id']}" in said.err
 
 
+def test_options_may_stand_between_the_name_and_its_arguments(cli: Cli, engine: FakeEngine) -> None:
+    assert cli("enqueue", "send_email", "--key", "k", "user_id=42", "--priority", "3", "template=a=b").code == 0
+
+    new = enqueued(engine)
+    assert (new["key"], new["priority"]) == ("k", 3)
+    assert json.loads(new["payload_json"]) == {"user_id": 42, "template": "a=b"}
+
+
 def test_an_alias_has_the_types_too(cli: Cli, engine: FakeEngine) -> None:
     cli("enqueue", "mail", "user_id=42")
 

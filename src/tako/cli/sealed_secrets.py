@@ -116,10 +116,10 @@ def _sync(context: Context, args: argparse.Namespace, file: SealedFile) -> int:
         output.document({**target.ref, "secrets": sorted(secrets), "servers": servers})
         return REFUSED if failed else DONE
     deploy_screen.fail(output, failed, verb="brought to")
-    count = f"{len(secrets)} secret{'' if len(secrets) == 1 else 's'}"
+    count = f"{len(secrets) or 'no'} secret{'' if len(secrets) == 1 else 's'}"
     for result in results:
         if result.error is None and not changed[result.server]:
-            output.done(f"{result.server} has these {count} already.")
+            output.done(f"{result.server} has {count}, as before; nothing was started anew.")
         elif result.error is None:
             then = "; app and workers run with them now" if result.job else "; the next deploy starts with them"
             output.done(f"{result.server} has {count}{then}.")

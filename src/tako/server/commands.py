@@ -402,7 +402,7 @@ class Commands:
             daemon.state.run("propose_secrets", **where, job=name, hash=digest, sealed=sealed, now_ms=now_ms)
             return {"changed": True, "job": None, "hash": digest}
         before = daemon.state.one("secrets", **where)
-        if before is not None and before["hash"] == digest:
+        if digest == (before["hash"] if before is not None else _no_secrets(site)):
             return {"changed": False, "job": None, "hash": digest}
         if site.current is None:
             daemon.state.run("put_secrets", **where, hash=digest, sealed=sealed, now_ms=now_ms)

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import os
 import platform
 import shutil
 import sys
@@ -18,6 +17,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from tako.errors import DeployRefused
+from tako.server import notify
 
 LOCKS = ("uv.lock", "pylock.toml", "requirements.txt", "pyproject.toml")
 MARK = ".complete"
@@ -170,7 +170,8 @@ def _remove(folder: Path) -> None:
 
 
 async def _run(line: Sequence[str], *, cwd: Path, on_line: Callable[[str], None]) -> None:
-    environ = {name: value for name, value in os.environ.items() if not name.startswith(("TAKO_", "VIRTUAL_ENV"))}
+    inherited = notify.for_children()
+    environ = {name: value for name, value in inherited.items() if not name.startswith(("TAKO_", "VIRTUAL_ENV"))}
     try:
         process = await asyncio.create_subprocess_exec(
             *line, cwd=cwd, env=environ, stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE,

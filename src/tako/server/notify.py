@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 
 FIRST_FD = 3
+_OURS = frozenset({"NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID"})
 
 
 def notify(message: str, fds: Sequence[int] = ()) -> None:
@@ -45,6 +46,11 @@ def kept() -> dict[str, int]:
         os.set_inheritable(FIRST_FD + number, False)
         found[name] = FIRST_FD + number
     return found
+
+
+def for_children() -> dict[str, str]:
+    """Our environment for a program that we run: without what would let it speak to systemd in our name."""
+    return {name: value for name, value in os.environ.items() if name not in _OURS}
 
 
 def watchdog_s() -> float | None:

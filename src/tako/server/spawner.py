@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tako.errors import TakoError
+from tako.server import notify
 from tako.supervisor.spawn import SpawnRequest
 
 INSTANCE = "TAKO_INSTANCE"  # by which a later daemon finds processes that nobody has written down
@@ -96,7 +97,10 @@ class Spawner:
         """The process is gone: whatever it had started and left behind goes too. Does not wait."""
         if self.has_scopes:
             line = ["/usr/bin/systemctl", "kill", "--signal=SIGKILL", self.unit(name, app=app, env=env)]
-            subprocess.Popen(line, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+            subprocess.Popen(
+                line, env=notify.for_children(), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+            )  # fmt: skip
 
 
 def _ordinary() -> list[str]:
@@ -120,7 +124,7 @@ def _add_user(name: str, *, outside: bool) -> None:
         "--shell", "/usr/sbin/nologin", name,
     ]  # fmt: skip
     try:
-        done = subprocess.run(line, capture_output=True, text=True, check=False, timeout=30)
+        done = subprocess.run(line, capture_output=True, text=True, check=False, timeout=30, env=notify.for_children())
     except OSError as error:
         raise TakoError(f"The user {name} cannot be made: {error.strerror}.") from error
     if done.returncode not in (0, 9):  # 9: it exists, made in the same moment

@@ -19,6 +19,9 @@ from tako.protocol import ids
 DEADLINE_S = 5.0
 
 
+_WITH_VALUE = frozenset({"--payload", "--delay", "--at", "--key", "--priority", "--env", "--server"})
+
+
 def configure(parser: argparse.ArgumentParser) -> None:
     """What to run, with which arguments, when."""
     parser.epilog = (
@@ -36,7 +39,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def prepare(argv: list[str]) -> list[str]:
-    """`--json '{…}'` and `--json -` are the payload, `--json` alone asks for output as JSON: tell them apart."""
+    """The words as argparse understands them: `--json '{…}'` and `--json -` are the payload, `--json` alone asks for
+    output as JSON; and options may stand anywhere, also between the name and its arguments."""
     found: list[str] = []
     for at, word in enumerate(argv):
         follower = argv[at + 1].lstrip() if at + 1 < len(argv) else ""
@@ -46,7 +50,23 @@ def prepare(argv: list[str]) -> list[str]:
             found.append(f"--payload={word.removeprefix('--json=')}")
         else:
             found.append(word)
-    return found
+    return _options_last(found)
+
+
+def _options_last(argv: list[str]) -> list[str]:
+    words: list[str] = []
+    options: list[str] = []
+    rest = iter(argv)
+    for word in rest:
+        if word == "--":
+            words += rest
+        elif not word.startswith("-"):
+            words.append(word)
+        else:
+            options.append(word)
+            if word in _WITH_VALUE and (value := next(rest, None)) is not None:
+                options.append(value)
+    return [*options, "--", *words]
 
 
 def run(context: Context, args: argparse.Namespace) -> int:
