@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from contextvars import ContextVar
+from time import monotonic
 
 from tako import errors
 from tako.sdk.context import AsyncContext
@@ -261,7 +262,9 @@ class AsyncAttempt(Attempt):
         future: asyncio.Future[Message] = self.host.loop.create_future()
         self.bench.connection.ask(message, lambda reply: self.host.reply(future, reply), keep=keep, run_id=self.run_id)
         self.host.flush_soon()
+        asked = monotonic()
         reply = await future
+        self.waited_s += monotonic() - asked
         try:
             return data_of(reply)
         except errors.TakoError as error:

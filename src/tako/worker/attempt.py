@@ -125,7 +125,7 @@ class Attempt:
     __slots__ = (
         "attempt", "began", "bench", "claimed", "deadline", "ended", "epoch", "failed_steps", "is_done", "is_leaving",
         "is_settled", "key", "left", "left_s", "run_id", "running", "saved", "scheduled_for_ms", "signals",
-        "tells_steps", "thread_id", "visited", "warnings", "workflow",
+        "tells_steps", "thread_id", "visited", "waited_s", "warnings", "workflow",
     )  # fmt: skip
 
     def __init__(self, claimed: ClaimedRun, workflow: Workflow[Any, Any], bench: Bench) -> None:
@@ -151,6 +151,7 @@ class Attempt:
         self.is_done = False  # the handler has returned, whatever became of the run
         self.thread_id = 0
         self.began = 0.0  # when it was given its place, monotonic
+        self.waited_s = 0.0  # for the engine, since then
         self.deadline: float | None = None  # of the whole attempt, monotonic; None too while its clock stands still
         self.left_s: float | None = None  # until then, when its clock was stopped last
 

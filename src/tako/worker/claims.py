@@ -6,9 +6,11 @@ a push. Few claims are under way at a time, and places that get free meanwhile m
 with the load. The claim is made when things are sent, so all that has ended until then makes up one claim, which
 travels with the news of its end.
 
-While handlers return within a few milliseconds, as many runs again are claimed *ahead*: they begin as soon as others
-have ended, without a way to the engine in between. If places do not get free as quickly as that, runs ahead are given
-back at once, uncounted, for whoever has a place.
+While handlers return within a few milliseconds, runs are claimed *ahead*: they begin as soon as others have ended,
+without a way to the engine in between. As many as will have begun a few milliseconds later, and at most three times as
+many as there are places: half of all make up a batch, on which the engine works while the other half runs. What a
+handler waits for the engine is not counted as its own time: that is the same for whoever would run it. If places do
+not get free as quickly as was thought, runs ahead are given back at once, uncounted, for whoever has a place.
 """
 
 from __future__ import annotations
@@ -33,9 +35,11 @@ MAX_CLAIMS = 2
 # A claim that found nothing for so long is asked anew: should the engine ever forget one, the worker is not deaf.
 WAIT_MS = 60_000
 _AGAIN_S = 0.5
-# Runs are claimed ahead while handlers take less than this on average, and given back when no place gets free for as
-# long.
+# Runs are claimed ahead while handlers take less than this on average, and given back when nothing moves for as long,
+# or when no place gets free for ten times as long, unless all that run wait for the engine.
 _QUICK_S = 0.005
+_STUCK_S = 0.05
+_MOST_AHEAD = 3  # times as many as there are places
 _WEIGHT = 0.1  # of the newest handler in that average
 
 
@@ -68,12 +72,14 @@ class Claims:
         self._log = log
         self._lock = allocate_lock()
         self._places = places
+        self._half = places * (1 + _MOST_AHEAD) // 2
         self._free = places  # less what is claimed or asked for; below zero while there are runs ahead
         self._running = 0
         self._ahead: deque[Attempt] = deque()
         self._ended = 0
-        self._took_s = 1.0  # a handler, on average
+        self._took_s = 1.0  # a handler, on average, without its waits for the engine
         self._freed_at = 0.0
+        self._moved_at = 0.0  # when a run began or ended, or the engine answered
         self._under_way = 0
         self._is_paused = True
         self._failures = 0
@@ -90,6 +96,7 @@ class Claims:
 
     def flush(self) -> None:
         """Claim for what is free, and send that with all else that was asked."""
+        self._ended = 0
         self.ask()
         self._connection.flush()
 
@@ -110,7 +117,7 @@ class Claims:
             else:
                 self._ahead.append(attempt)
         if has_place:
-            attempt.began = monotonic()
+            self._freed_at = self._moved_at = attempt.began = monotonic()
             self._start(attempt)
 
     def freed(self, attempt: Attempt) -> None:
@@ -119,15 +126,16 @@ class Claims:
         with self._lock:
             self._free += 1
             self._running -= 1
-            self._took_s += _WEIGHT * (now - attempt.began - self._took_s)
-            self._freed_at = now
+            own_s = max(0.0, now - attempt.began - attempt.waited_s)  # branches may have waited side by side
+            self._took_s += _WEIGHT * (own_s - self._took_s)
+            self._freed_at = self._moved_at = now
             self._ended += 1
             following = self._ahead.popleft() if self._ahead else None
             if following is not None:
                 self._running += 1
         if following is None:
             return
-        if self._ended % self._places == 0:
+        if self._ended >= self._half:
             self.flush()  # the engine works on these while we work on the next ones
         following.began = now
         self._start(following)
@@ -137,10 +145,18 @@ class Claims:
         with self._lock:
             self._free += 1
 
+    def answered(self) -> bool:
+        """The engine has answered handlers. Whether to `look` in a millisecond: there are runs ahead."""
+        self._moved_at = monotonic()
+        return self.look()
+
     def look(self) -> bool:
-        """Called a millisecond after the last answer or look. Whether to look again: there are runs ahead."""
-        if self._ahead and monotonic() - self._freed_at > _QUICK_S:
-            self._give_up_ahead()
+        """Called a millisecond after the last answer or look. Whether to look again."""
+        if self._ahead:
+            now = monotonic()
+            is_stuck = now - self._moved_at > _QUICK_S or now - self._freed_at > _STUCK_S
+            if is_stuck and not self._connection.owes(self._running):  # else nobody else could run them sooner
+                self._give_up_ahead()
         return bool(self._ahead)
 
     def _give_up_ahead(self) -> None:
@@ -168,14 +184,21 @@ class Claims:
 
     def _take_all(self) -> int:
         with self._lock:
-            places = self._free
-            if self._running and self._took_s < _QUICK_S and self._places > 1:
-                places += self._places
+            ahead = self._places * self._times_ahead()
+            places = self._free + ahead
             if places <= 0 or self._under_way >= MAX_CLAIMS:
                 return 0
+            if self._under_way and ahead and places < self._half:
+                return 0  # a small claim would make small batches of all that follow
             self._free -= places
             self._under_way += 1
             return places
+
+    def _times_ahead(self) -> int:
+        """How many runs to claim ahead, in times of places. None for who had nothing to do: others may be idle too."""
+        if self._places == 1 or monotonic() - self._moved_at > _QUICK_S:
+            return 0
+        return min(_MOST_AHEAD, int(_QUICK_S / max(self._took_s, 1e-6)))
 
     def _send(self, places: int, *, wait_ms: int) -> None:
         fields = {"command": "claim_runs", "worker_id": self._worker_id, "max": places, "wait_ms": wait_ms}

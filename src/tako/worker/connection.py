@@ -252,6 +252,11 @@ class Connection:
         waiting.acquire()
         return not self._has_kept() or waiting.acquire(timeout=timeout_s)
 
+    def owes(self, count: int) -> bool:
+        """Whether the engine has not answered so many requests of handlers."""
+        with self._table:
+            return sum(request.keep == KEPT for request in self._requests.values()) >= count
+
     def _has_kept(self) -> bool:
         with self._table:
             return any(request.keep for request in self._requests.values())

@@ -322,7 +322,7 @@ class Worker:
         if self._aio is not None:
             self._aio.hand_over()
         # Before it is sent: who begins a run ahead leaves to us what its place has asked for.
-        has_ahead = self._claims.look()
+        has_ahead = self._claims.answered()
         self._claims.flush()
         return has_ahead or is_lined_up
 

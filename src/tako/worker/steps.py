@@ -7,6 +7,7 @@ handler gets is what was stored, on the first pass as on every later one.
 from __future__ import annotations
 
 from _thread import allocate_lock, get_ident
+from time import monotonic
 
 from tako import errors
 from tako.sdk.context import Context
@@ -228,12 +229,15 @@ class SyncAttempt(Attempt):
 
     def _ask(self, message: Any, *, what: str) -> Any:
         self.check()
+        asked = monotonic()
         try:
             return self.bench.connection.call(message, keep=KEPT, run_id=self.run_id)
         except TooLarge as large:
             raise values.too_large(what, large.size) from None
         except errors.TakoError as error:
             raise self.refused(error) from None
+        finally:
+            self.waited_s += monotonic() - asked
 
     def _park(self, name: str, **fields: Any) -> str | None:
         message = {**self.message("park"), "step_name": name}
