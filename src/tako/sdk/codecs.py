@@ -46,7 +46,7 @@ class Unsupported(Exception):
 class Codec:
     """How values of one annotation are stored. `kind` is what their JSON looks like, for telling unions apart."""
 
-    __slots__ = ("dump", "exact", "is_required", "kind", "load", "name")
+    __slots__ = ("dump", "exact", "fields", "inner", "is_required", "kind", "load", "name")
 
     def __init__(self, name: str, kind: str, dump: "Dump", load: "Load", exact: "Any" = None) -> None:
         self.name = name
@@ -55,11 +55,13 @@ class Codec:
         self.load = load
         self.exact = exact  # the class whose instances this codec is first choice for
         self.is_required: bool | None = None  # what Required and NotRequired say of a key of a TypedDict
+        self.fields: Callable[[], Mapping[str, Codec]] | None = None  # of an object's JSON, where all are known
+        self.inner: Codec | None = None  # of `T | None`: the codec of T
 
     def marked(self, *, is_required: bool) -> "Codec":
         """The same codec for a key that must be there, or need not."""
         found = Codec(self.name, self.kind, self.dump, self.load, self.exact)
-        found.is_required = is_required
+        found.is_required, found.fields, found.inner = is_required, self.fields, self.inner
         return found
 
 
@@ -348,13 +350,15 @@ def union_of(members: "list[Codec]") -> Codec:
 
 def _optional(member: Codec) -> Codec:
     dump, load = member.dump, member.load
-    return Codec(
+    found = Codec(
         f"{member.name} | None",
         "any",
         lambda value: None if value is None else dump(value),
         lambda value: None if value is None else load(value),
         member.exact,
     )
+    found.inner = member
+    return found
 
 
 def _tags(members: "list[Codec]") -> "dict[int, str]":

@@ -4,6 +4,7 @@ from binascii import crc32
 
 from tako.errors import DefinitionError, PayloadError
 from tako.sdk import options
+from tako.sdk.codecs import Unsupported
 from tako.sdk.enqueueing import one_of
 from tako.sdk.keys import Template
 from tako.sdk.signature import Signature
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from tako.protocol.messages import Parameter, WorkflowInfo
+    from tako.sdk.codecs import Codec
     from tako.sdk.options import Cron, Every, Rate, Retry
     from tako.sdk.signals import Signal
 
@@ -109,6 +111,7 @@ def _read_options(found: Declaration, given: "dict[str, Any]", name: str) -> Non
     found.key, found.concurrency_key = given["key"], given["concurrency_key"]
     found.templates = _templates(found)
     _check_together(found)
+    _check_paths(found, found.signature.early)
 
 
 def _check_together(found: Declaration) -> None:
@@ -144,8 +147,16 @@ def _templates(found: Declaration) -> "tuple[tuple[str, Template], ...]":
     )
 
 
+def _check_paths(found: Declaration, codec_of: "Callable[[str], Codec | None]") -> None:
+    for _, template in found.templates:
+        try:
+            template.check(codec_of)
+        except Unsupported:
+            continue  # a field of a class cannot be read, yet or ever: `check_types` says so when all is loaded
+
+
 def check_types(found: Declaration) -> None:
-    """Compile every annotation and dump every default.
+    """Compile every annotation, dump every default, and look again at templates over them.
 
     Raises:
         DefinitionError: names file and line.
@@ -154,8 +165,10 @@ def check_types(found: Declaration) -> None:
         for name in found.signature.compiled():
             found.signature.default_json(name)
         _ = found.signature.result
-    except PayloadError as error:
-        raise DefinitionError(f"{found.file}:{found.line}: workflow {found.name!r}: {error.message}") from None
+        _check_paths(found, found.signature.compiled().get)
+    except (PayloadError, ValueError) as error:
+        words = error.message if isinstance(error, PayloadError) else str(error)
+        raise DefinitionError(f"{found.file}:{found.line}: workflow {found.name!r}: {words}") from None
 
 
 def info(found: Declaration) -> "WorkflowInfo":

@@ -8,6 +8,9 @@ if TYPE_CHECKING:
     from typing import Any
 
     from tako.protocol.templates import Part
+    from tako.sdk.codecs import Codec
+
+_SCALARS = ("null", "bool", "number", "string")
 
 
 class Template:
@@ -38,9 +41,45 @@ class Template:
                 known = ", ".join(parameters) or "none"
                 raise ValueError(f"{what}: {text!r} names {name!r}, which is no argument; there are: {known}")
 
+    def check(self, codec_of: "Callable[[str], Codec | None]") -> None:
+        """Refuse a path that no value can have. `codec_of(name)` is a parameter's; None where it is not known yet.
+
+        Raises:
+            ValueError: names the path, what stands in its way, and what would do.
+        """
+        for path in self._parts:
+            if type(path) is tuple and (codec := codec_of(path[0])) is not None:
+                wrong = _wrong(path, codec)
+                if wrong:
+                    raise ValueError(f"{self.what}: {self.text!r} can never be made: {wrong}")
+
     def render(self, values: "dict[str, Any]") -> str:
         """The text for these arguments (as JSON). Raises PayloadError when a value cannot be part of a key."""
         for name in self.names:
             if name not in values:
                 values = {**self._defaults(name), **values}
         return templates.render(self._parts, values, what=self.what)
+
+
+def _wrong(path: "tuple[str, ...]", codec: "Codec") -> str:
+    """Why no value of this type has such a path; "" when one may."""
+    place = path[0]
+    for name in path[1:]:
+        codec = codec.inner or codec
+        if codec.kind in _SCALARS:
+            return f"{place} is {codec.name}, which has no {name!r}; write {{{place}}}"
+        if codec.kind == "array":
+            return f"{place} is {codec.name}, and {{{place}.{name}}} names a field of an object"
+        if codec.fields is None:
+            return ""
+        fields = codec.fields()
+        if name not in fields:
+            return f"{place} is {codec.name}, which has no {name!r}; it has: {', '.join(fields) or 'nothing'}"
+        place, codec = f"{place}.{name}", fields[name]
+    codec = codec.inner or codec
+    if codec.kind == "array":
+        return f"{place} is {codec.name}; a part of a key is text or a number"
+    if codec.kind == "object":
+        some = next(iter(codec.fields()), "id") if codec.fields is not None else "id"
+        return f"{place} is {codec.name}; a part of a key is text or a number, for example {{{place}.{some}}}"
+    return ""

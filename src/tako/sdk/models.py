@@ -5,7 +5,7 @@
 
 import sys
 
-from tako.sdk.codecs import Codec, Misfit, Unsupported, loaded, wrong
+from tako.sdk.codecs import ANY, Codec, Misfit, Unsupported, loaded, wrong
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -214,7 +214,7 @@ def _object(cls: "Any", fields_of: "Callable[[], Iterable[Field]]") -> Codec:
 
     def fields() -> list[Field]:
         if not cache:
-            cache.extend(fields_of())
+            cache.extend(list(fields_of()))  # all or none: a class that is named further down cannot be read yet
         return cache
 
     def dump(value: "Any") -> "dict[str, Any]":
@@ -239,7 +239,9 @@ def _object(cls: "Any", fields_of: "Callable[[], Iterable[Field]]") -> Codec:
             object.__setattr__(made, name, item)
         return made
 
-    return Codec(cls.__name__, "object", dump, load, cls)
+    found = Codec(cls.__name__, "object", dump, load, cls)
+    found.fields = lambda: {field.name: field.codec for field in fields()}
+    return found
 
 
 def _loaded_fields(value: "dict[str, Any]", fields: "list[Field]") -> "tuple[dict[str, Any], dict[str, Any]]":
@@ -326,7 +328,7 @@ def _typed_dict(cls: "Any", compile_: "Compile") -> Codec:
     def fields() -> "dict[str, Codec]":
         if not cache:
             # A TypedDict keeps no bases: it has the annotations of all of them, as ForwardRef where they were text.
-            cache.update((name, compile_(kind, _scope(cls))) for name, kind in cls.__annotations__.items())
+            cache.update({name: compile_(kind, _scope(cls)) for name, kind in cls.__annotations__.items()})
         return cache
 
     def convert(value: "Any", *, is_dump: bool) -> "dict[str, Any]":
@@ -347,12 +349,14 @@ def _typed_dict(cls: "Any", compile_: "Compile") -> Codec:
             raise Misfit(f"unknown key {unknown[0]!r} of {cls.__name__}")
         return found
 
-    return Codec(
+    found = Codec(
         cls.__name__,
         "object",
         lambda value: convert(value, is_dump=True),
         lambda value: convert(value, is_dump=False),
     )
+    found.fields = fields
+    return found
 
 
 # --- libraries ------------------------------------------------------------------------------------------------------
@@ -379,7 +383,14 @@ def _pydantic(cls: "Any") -> Codec:
             trail = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in first["loc"])
             raise Misfit(first["msg"]).inside(trail) from error
 
-    return Codec(cls.__name__, "object", dump, load, cls)
+    found = Codec(cls.__name__, "object", dump, load, cls)
+    # Which keys its JSON has, unless it is free to have others.
+    decorators = getattr(cls, "__pydantic_decorators__", None)
+    if cls.model_config.get("extra") != "allow" and not getattr(decorators, "model_serializers", True):
+        found.fields = lambda: {
+            field.serialization_alias or field.alias or name: ANY for name, field in cls.model_fields.items()
+        }
+    return found
 
 
 def _msgspec(cls: "Any") -> Codec:
@@ -399,4 +410,6 @@ def _msgspec(cls: "Any") -> Codec:
             reason, _, place = str(error).partition(" - at `$")
             raise Misfit(reason).inside(place.rstrip("`")) from error
 
-    return Codec(cls.__name__, "object", dump, load, cls)
+    found = Codec(cls.__name__, "object", dump, load, cls)
+    found.fields = lambda: dict.fromkeys(cls.__struct_encode_fields__, ANY)
+    return found

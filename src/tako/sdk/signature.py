@@ -146,6 +146,14 @@ class Signature:
             }
         return self._codecs
 
+    def early(self, name: str) -> "Codec | None":
+        """The codec of a parameter at import; None while its annotation names what stands further down the file."""
+        try:
+            scope = getattr(self._inner, "__globals__", None)
+            return payload.codec_for(self.written.get(name, MISSING), scope, what=name)
+        except PayloadError:
+            return None
+
     @property
     def result(self) -> "Codec":
         """The codec of what the handler returns. Raises PayloadError when its type cannot be stored."""
