@@ -62,7 +62,7 @@ def test_12_of_what_was_missed_while_the_machine_was_down_the_newest_fires_and_t
     with later as it:
         it.until(lambda: it.runs("hourly"), what="the newest fires")
 
-        it.logged("warning", r"schedule every 3600s of hourly: (9|10) missed times were skipped")
+        it.logged("warning", r"schedule every 1h of hourly: (9|10) missed times were skipped")
         assert len(it.runs("hourly")) == 1
         assert it.schedules()["hourly"]["skipped"] in (9, 10)
         problem = it.problem("skipped_schedule")

@@ -74,8 +74,24 @@ def test_a_group_that_could_not_start_when_tako_dev_ended_is_in_a_box_when_it_st
     with Dev(folder) as dev:
         dev.wait_for("there is a workflow 'greet' already")
     with Dev(folder) as dev:
-        dev.wait_for(r"┌─ ✘ .*: worker exited with status 78")
+        header = dev.wait_for(r"  groups      default \(scale to zero")
+        box = dev.wait_for(r"┌─ ✘ .*: worker exited with status 78")
         dev.wait_for("there is a workflow 'greet' already")
+        assert dev.lines.index(header) < dev.lines.index(box), "below the header, where it stays in sight"
+
+
+def test_the_header_tells_when_schedules_fire_next_at_the_very_first_start_too(folder: Path) -> None:
+    report = (
+        "from tako import Context, Cron, Every, workflow\n\n"
+        "@workflow(schedule=[Cron('0 9 1 1 *', tz='Europe/Paris'), Every('1h')])\n"
+        "def report(ctx: Context) -> None: ...\n"
+    )
+    write(folder, {**greeting_app(), "workflows/report.py": report})
+    with Dev(folder) as dev:
+        first = dev.wait_for(r"  schedules   report 0 9 1 1 \* Europe/Paris, next \w+ 01 Jan \d\d:00 \(in \d+[dh]\)")
+        second = dev.wait_for(r"^              report every 1h, next [\w ]*\d\d:00 \(in \d+[hms]\)")
+        added = dev.wait_for("schedule every 1h of report was added")
+    assert dev.lines.index(first) + 1 == dev.lines.index(second) < dev.lines.index(added)
 
 
 def test_a_store_deleted_while_stopped_is_noticed(folder: Path) -> None:

@@ -154,7 +154,7 @@ def schedule(**changed: Any) -> dict[str, Any]:
 def test_schedules_are_shown_with_last_and_next_fire_and_how_many_times_were_skipped(
     cli: Cli, engine: FakeEngine
 ) -> None:
-    sync = schedule(workflow="sync", spec="every 900s", fired_ms=1000, skipped=3)
+    sync = schedule(workflow="sync", spec="every 15m", fired_ms=1000, skipped=3)
     engine.answers["list_schedules"] = {"schedules": [schedule(), sync]}
 
     rows = [row.split("  ") for row in cli("schedules").out.splitlines()]
@@ -162,7 +162,7 @@ def test_schedules_are_shown_with_last_and_next_fire_and_how_many_times_were_ski
     shown = [[cell.strip() for cell in row if cell.strip()] for row in rows[1:]]
     assert shown[0][1] == "0 9 * * 1-5 Europe/Paris"
     assert shown[0][3:] == ["never", "0", "on time"]
-    assert shown[1][1] == "every 900s"
+    assert shown[1][1] == "every 15m"
     assert shown[1][3].startswith("1970-01-01")
     assert shown[1][4:] == ["3", "on time"]
 

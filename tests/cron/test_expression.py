@@ -136,4 +136,4 @@ def test_what_a_registry_tells_becomes_times_and_a_name() -> None:
     assert isinstance(expression.parse(every), Every)
     assert expression.name(cron) == "0 9 * * 1 Europe/Paris"
     assert expression.name(cron | {"tz": "UTC"}) == "0 9 * * 1"
-    assert expression.name(every) == "every 90s"
+    assert expression.name(every) == "every 1m30s"

@@ -38,7 +38,7 @@ def test_replacing_the_set_removes_what_is_not_in_it(engine: Rig) -> None:
     replace(engine, HOURLY, QUARTERLY)
 
     assert replace(engine, QUARTERLY) == schedules.Replaced([], [("report", "0 * * * *")], 1)
-    assert replace(engine) == schedules.Replaced([], [("report", "every 900s")], 0)
+    assert replace(engine) == schedules.Replaced([], [("report", "every 15m")], 0)
     assert schedules.next_due_ms(engine.store) is None
 
 

@@ -166,6 +166,30 @@ def test_without_a_terminal_nothing_is_drawn_twice_and_nothing_moves_the_cursor(
     assert "http://localhost:8000" in one.text()
 
 
+@pytest.mark.parametrize("mode", ["terminal", "plain"])
+def test_what_is_said_before_the_header_is_shown_below_it(stage: Callable[..., Stage], mode: Mode) -> None:
+    one = stage(mode)
+
+    one.session.hold()
+    one.session.line(line("early"))
+    one.session.problem(KEY, f"{KEY} cannot be imported", TRACEBACK)
+    assert one.text() == ""
+    one.session.header(Header(app="my-app", version="1", urls=("http://localhost:8000",)))
+
+    text = "\n".join(one.screen())
+    assert text.index("http://localhost:8000") < text.index("early") < text.index("cannot be imported")
+
+
+def test_what_was_said_before_a_header_that_never_came_is_shown_at_the_end(stage: Callable[..., Stage]) -> None:
+    one = stage("plain")
+    one.session.hold()
+    one.session.line(line("early"))
+
+    one.session.close()
+
+    assert "early" in one.bytes
+
+
 def test_a_dead_run_comes_with_the_command_that_runs_it_again(stage: Callable[..., Stage]) -> None:
     one = stage("plain")
 

@@ -154,7 +154,10 @@ def test_runs_of_a_workflow_that_was_removed_while_no_engine_ran_are_told_of_at_
     with Shop(folder) as host:
         assert host.problems("unroutable_runs")
         told = "runs of 'order' wait, but no code declares"
-    host.until(lambda: [line for line in host.log() if line.startswith(told)], what="the log tells of it")
+        host.until(lambda: [line for line in host.log() if line.startswith(told)], what="the log tells of it")
+        host.save(other=ORDER.replace("def order", "def deliver"))
+        host.is_proven()
+        assert len([line for line in host.log() if line.startswith(told)]) == 1, "once"
 
 
 # --- strict ---------------------------------------------------------------------------------------------------------
@@ -175,6 +178,7 @@ def test_a_strict_workflow_does_not_go_on_with_other_code_than_it_began_with(
         if strict:
             run = host.ended(run_id, status="dead")
             assert run["reason"] == 'code changed under it (saved step "charge" was not reached)'
+            assert f"retry {run_id} --from-step 'charge'" in host.show(run_id)["traceback"], "a way on"
             assert run["attempt"] == 1
             assert "ship 1" not in host.notes()
         else:

@@ -62,7 +62,7 @@ def _facts(run: dict[str, Any], *, now_ms: int) -> list[tuple[str, str]]:
         ("scheduled", when("scheduled_for_ms")),
         ("waits", _waits_for(run.get("waiting") or {})),
         ("blocked", run.get("blocked") or ""),
-        ("reason", run.get("reason") or ""),
+        ("reason", (run.get("reason") or "") if run.get("reason") != run.get("error") else ""),
         ("error", run.get("error") or ""),
         ("seen", "acknowledged" if run.get("acknowledged") and run["status"] == "dead" else ""),
         ("payload", run.get("payload_json") or ""),

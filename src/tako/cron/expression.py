@@ -104,9 +104,19 @@ _KINDS: dict[str, Callable[[dict[str, Any]], Times]] = {
 def name(declared: dict[str, Any]) -> str:
     """What a schedule is called: two of one workflow that fire alike are one."""
     if declared["kind"] == "every":
-        return f"every {declared['interval_ms'] / 1000:g}s"
+        return f"every {_span(declared['interval_ms'])}"
     line, tz = " ".join(declared["expression"].split()), declared.get("tz", "UTC")
     return line if tz == "UTC" else f"{line} {tz}"
+
+
+def _span(ms: int) -> str:
+    """`15m`, `1h30m`: as it is written in the code."""
+    parts = []
+    for unit, size in (("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1_000), ("ms", 1)):
+        number, ms = divmod(ms, size)
+        if number:
+            parts.append(f"{number}{unit}")
+    return "".join(parts)
 
 
 def _zone(tz: str, line: str) -> tzinfo:

@@ -19,30 +19,30 @@ import uvloop
 from tako.config import load
 from tako.config.model import Alerts, Config
 from tako.dashboard.server import Dashboard
-from tako.dev import watch
+from tako.dev import header, watch
 from tako.dev.boots import BootLines
 from tako.dev.dashboard import open_dashboard
 from tako.dev.interrupts import Interrupts
 from tako.dev.keyboard import Key
 from tako.dev.options import DevOptions
 from tako.dev.runs import RunLines
-from tako.dev.screen import Header
 from tako.dev.session import Session
 from tako.dev.variables import variables_of
 from tako.dev.web import Web
+from tako.engine import inspect
 from tako.errors import TakoError
 from tako.host import garbage
 from tako.host.app import AppHost
 from tako.ingress import addresses, routes
 from tako.logs.files import LogFiles
 from tako.logs.hub import Hub
-from tako.protocol import env
 from tako.protocol.messages import GroupHealth, LogLine
 
 # Files that decide how processes are started, besides the code itself.
 SETTINGS = ("tako.toml", ".env")
 KILL_PATIENCE_S = 1.0
 LOOK_AFTER_S = 1.5
+HEADER_PATIENCE_S = 1.0
 FILES = 8_192
 
 
@@ -96,6 +96,7 @@ class Dev:
         if options.web:
             self.web = Web(self.host, session=self.session, boots=self._boots, port=options.port)
         self.dashboard: Dashboard | None = None
+        self._tried = asyncio.Event()  # every group's code has booted or failed once
         self._shown: dict[str, str] = {}  # by group: the key of its box
 
     # --- life -------------------------------------------------------------------------------------------------------
@@ -111,6 +112,7 @@ class Dev:
             self.session.close()
 
     async def _run(self, loop: asyncio.AbstractEventLoop) -> int:
+        self.session.hold()
         await self.host.start()
         try:
             self._files = LogFiles(self.host.places.logs)
@@ -121,9 +123,8 @@ class Dev:
                 await self._open_web()
                 self.host.begin()
                 garbage.settle()
-                self._header()
-                for group in self.host.groups.pools:  # what could not start when `tako dev` ended last
-                    self._health_changed(group)
+                await self._until_tried()
+                await self._header()
                 self.session.attach(loop, self._keys())
                 await self._watch_until_stopped()
             finally:
@@ -135,6 +136,18 @@ class Dev:
         if self._failure is not None:
             raise self._failure
         return 0
+
+    async def _until_tried(self) -> None:
+        """Wait a moment for the workers of new code: the header has their schedules, a box below it their failures."""
+        news = [asyncio.ensure_future(event.wait()) for event in (self._tried, self._stop)]
+        self._look_if_tried()
+        await asyncio.wait(news, timeout=HEADER_PATIENCE_S, return_when=asyncio.FIRST_COMPLETED)
+        for one in news:
+            one.cancel()
+
+    def _look_if_tried(self) -> None:
+        if not any(pool.is_unproven for pool in self.host.groups.pools.values()):
+            self._tried.set()
 
     async def _open_web(self) -> None:
         if self.web is not None:
@@ -195,19 +208,16 @@ class Dev:
 
     # --- the screen -------------------------------------------------------------------------------------------------
 
-    def _header(self) -> None:
-        config, host = self.host.config, self.host
-        urls = self.web.urls() if self.web is not None else ()
-        names = sorted({name for names in host.code.names_by_group().values() for name in names})
+    async def _header(self) -> None:
+        web, now_ms = self.web, self.host.clock.now_ms()
         self.session.header(
-            Header(
-                app=config.name,
-                version=_version(),
-                urls=urls,
+            header.of(
+                self.host,
+                urls=web.urls() if web is not None else (),
                 dashboard=self.dashboard.url() if self.dashboard is not None else None,
-                workflows=tuple(names),
-                groups=tuple(_group_words(config, group) for group in host.code.scan.groups),
-                notes=(*(self.web.notes() if self.web is not None else ()), *_alerts(config), *_left_out()),
+                schedules=await self.host.writer.read(inspect.schedules, now_ms=now_ms),
+                notes=web.notes() if web is not None else (),
+                now_ms=now_ms,
             )
         )
 
@@ -239,6 +249,7 @@ class Dev:
         elif health["state"] == "healthy" and (shown := self._shown.pop(group, None)):
             self.session.mended(shown)
         self._boots.settle()
+        self._look_if_tried()
 
     def _show_failure(self, group: str, health: GroupHealth) -> None:
         """A box under the name of the file that is broken, if the traceback tells one."""
@@ -295,33 +306,3 @@ def file_of(traceback_tail: str | None) -> str | None:
     """The app's file that a failed boot points at, such as `workflows/send_email.py`."""
     found = re.search(r"^  (\S+\.py):\d+", traceback_tail or "", re.MULTILINE)
     return found.group(1) if found else None
-
-
-def _group_words(config: Config, group: str) -> str:
-    settings = config.group(group)
-    workers = "scale to zero" if settings.workers == 0 else f"{settings.workers} always on"
-    return f"{group} ({workers}, concurrency {settings.concurrency})"
-
-
-def _alerts(config: Config) -> tuple[str, ...]:
-    """Who else hears of what goes wrong: a typo of development in the team's chat should surprise nobody."""
-    names = [name for name in ("webhook", "command", "email") if getattr(config.alerts, name) is not None]
-    if not names:
-        return ()
-    return (f"alerts go out by {', '.join(names)}, from here too; --no-alerts keeps them in",)
-
-
-def _left_out() -> tuple[str, ...]:
-    """Names of the shell's variables that processes of the app do not get; never their values."""
-    usual = ("PWD", "OLDPWD", "SHLVL", "_", "TERM", "LS_COLORS", "COLORTERM", "PS1", "LESSOPEN", "LESSCLOSE", "MAIL")
-    names = sorted(name for name in os.environ if not env.passes(name) and name not in usual)
-    if not names:
-        return ()
-    shown = ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")
-    return (f"not passed on from this shell: {shown} (put what the app needs in .env or [vars])",)
-
-
-def _version() -> str:
-    from importlib.metadata import version
-
-    return version("tako-py")

@@ -52,12 +52,13 @@ def header(info: Header, *, columns: int, colour: bool) -> list[str]:
         ("dashboard", (info.dashboard,) if info.dashboard else ()),
         ("workflows", info.workflows or ("none yet: `tako init` writes a first one",)),
         ("groups", info.groups),
-        ("schedules", info.schedules),
     ]
     lines = ["", f"  {_paint(clean(info.app), BOLD, colour)}  {_paint(f'tako {info.version}', DIM, colour)}", ""]
     for label, items in rows:
         if items:
             lines += _row(label, items, columns=columns, colour=colour)
+    for at, schedule in enumerate(info.schedules):  # a line each: they have commas of their own, and are read down
+        lines += _row("" if at else "schedules", (schedule,), columns=columns, colour=colour)
     lines += [f"  {_paint(line, DIM, colour)}" for note in info.notes for line in textwrap.wrap(note, columns - 3)]
     return [*lines, ""]
 

@@ -49,6 +49,7 @@ class Session:
         self._redact = redact
         # A tuple that is replaced, never changed: the printer's thread reads it.
         self._problems: tuple[Problem, ...] = ()
+        self._held: list[str] | None = None  # lines of before the header, which is to come first
         self._keyboard: Keyboard | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._printer = Printer(write, size=size, pinned=self._pinned, dropped=self._dropped)
@@ -69,20 +70,26 @@ class Session:
 
     # --- what happened ---
 
+    def hold(self) -> None:
+        """Keep what is said from now on until the header has been."""
+        self._held = []
+
     def header(self, info: Header) -> None:
         """Say what runs where."""
+        held, self._held = self._held or [], None
         if self.mode == "json":
             self._event("header", **asdict(info))
-            return
-        columns = self._size()[0] if self.mode == "terminal" else WIDE
-        self._printer.print(screen.header(info, columns=columns, colour=self._colour))
+        else:
+            columns = self._size()[0] if self.mode == "terminal" else WIDE
+            self._print(screen.header(info, columns=columns, colour=self._colour))
+        self._print(held)
 
     def line(self, line: LogLine) -> None:
         """Show a line of output or of our own log."""
         if self.mode == "json":
             self._event("log", line=redacted(line, self._redact))
         else:
-            self._printer.print(render.render(line, colour=self._colour, redact=self._redact).split("\n"))
+            self._print(render.render(line, colour=self._colour, redact=self._redact).split("\n"))
 
     def problem(self, key: str, title: str, body: str) -> None:
         """Show what is broken, once and in full; on a terminal it stays until `mended(key)`.
@@ -98,9 +105,9 @@ class Session:
             self._event("problem", key=key, title=problem.title, body=problem.body)
         elif self.mode == "plain":
             # A retry that fails in the same way (only the milliseconds in the title differ) is no news.
-            self._printer.print([] if before and before.body == problem.body else screen.plain_box(problem))
+            self._print([] if before and before.body == problem.body else screen.plain_box(problem))
         else:
-            self._printer.print(self._whole(problem) if before is None or before.body != problem.body else [])
+            self._print(self._whole(problem) if before is None or before.body != problem.body else [])
 
     def mended(self, key: str, *, then: str = "enqueues are accepted") -> bool:
         """Say that what was broken under this key works again; False, and nothing is said, when nothing was."""
@@ -135,7 +142,7 @@ class Session:
             self._keyboard = Keyboard.of_this_process(loop, keys)
         if keys and self._keyboard is not None:
             words = "  Keys: " + ", ".join(f"{name} {key.what}" for name, key in keys.items())
-            self._printer.print([render.paint(words, screen.DIM) if self._colour else words, ""])
+            self._print([render.paint(words, screen.DIM) if self._colour else words, ""])
 
     def flush(self, *, timeout_s: float = 2.0) -> bool:
         """Wait until all that was said is written; for tests, and before another program takes the terminal."""
@@ -143,6 +150,8 @@ class Session:
 
     def close(self) -> None:
         """Write what is left and give the terminal back as it was. Twice is harmless."""
+        held, self._held = self._held or [], None
+        self._print(held)
         if self._keyboard is not None:
             self._keyboard.close()
             self._keyboard = None
@@ -166,9 +175,15 @@ class Session:
         return screen.box(problem, columns=columns - 1, colour=self._colour)
 
     def _pinned(self, columns: int, rows: int) -> Sequence[str]:
-        if self.mode != "terminal":
+        if self.mode != "terminal" or self._held is not None:
             return ()
         return screen.pinned(self._problems, columns=columns, rows=rows, colour=self._colour)
+
+    def _print(self, lines: Sequence[str]) -> None:
+        if self._held is None:
+            self._printer.print(lines)
+        else:
+            self._held += lines
 
     def _own(self, event: str, text: str) -> None:
         if self.mode == "json":
@@ -178,11 +193,11 @@ class Session:
 
     def _say(self, level: str, text: str) -> None:
         """A line in the form of the log. `text` is clean but for colours of ours."""
-        self._printer.print([f"{render.beginning(self._now_ms(), level, 'tako', colour=self._colour)} {text}"])
+        self._print([f"{render.beginning(self._now_ms(), level, 'tako', colour=self._colour)} {text}"])
 
     def _event(self, event: str, **fields: Any) -> None:
         text = json.dumps({"event": event, **fields}, ensure_ascii=True, separators=(",", ":"), default=str)
-        self._printer.print([text])
+        self._print([text])
 
     def _dropped(self, count: int) -> str:
         if self.mode == "json":

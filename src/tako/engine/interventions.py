@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from tako.engine import children, endings, guard, intake, line, states
 from tako.engine.events import Held
 from tako.engine.store import Store
-from tako.errors import DuplicateRun, RunFinished, StepError
+from tako.errors import DuplicateRun, IllegalMove, RunFinished, StepError
 
 
 def cancel(store: Store, run_id: str, *, reason: str, now_ms: int) -> list[Held]:
@@ -48,6 +48,12 @@ def retry(store: Store, run_id: str, *, from_step: str | None = None, now_ms: in
         StepError: it has saved no step of this name.
     """
     run = guard.find(store, run_id)
+    if run["status"] in ("pending", "running"):
+        raise IllegalMove(
+            f"Run {run_id} has not ended, so it cannot be retried: it is {run['status']}.",
+            cure=f"Wait for its end, or end it first with `tako runs cancel {run_id}`.",
+            detail={"status": run["status"], "event": "retry", "legal": ["cancel"]},
+        )
     states.fire(states.RunStatus(run["status"]), "retry")
     before = None if from_step is None else _position(store, run["seq"], run["generation"], from_step)
     failed = _failed_children(store, run, before=before)

@@ -92,7 +92,7 @@ class View:
     # --- names that nothing declares --------------------------------------------------------------------------------
 
     def note_unroutable(self, workflow: str) -> None:
-        """There are unfinished runs of a name that nothing declares. Said once, until the code changes."""
+        """There are unfinished runs of a name that nothing declares. Said once, until one does."""
         if workflow not in self._unroutable:
             self._unroutable.add(workflow)
             self._host.say(
@@ -111,9 +111,10 @@ class View:
         return found
 
     def check_names(self) -> None:
-        """After news of the code: which waiting runs have lost their workflow, and say so again."""
-        self._unroutable.clear()
-        for workflow in self.unroutable():
+        """After news of the code: which waiting runs have lost their workflow. Who has it back may lose it again."""
+        lost = self.unroutable()
+        self._unroutable &= lost.keys()
+        for workflow in lost:
             self.note_unroutable(workflow)
 
     # --- streams and logs -------------------------------------------------------------------------------------------

@@ -79,12 +79,12 @@ def paint(text: str, code: str) -> str:
 
 
 def _subject(line: LogLine, message: str) -> str:
-    """Which run the line is about, unless the message begins with it."""
+    """Which run the line is about, unless the message says it."""
     workflow, run_id, group = line.get("workflow"), line.get("run_id"), line.get("group")
     if not workflow and not run_id:
         return f"{clean(group)}:" if group and group != "default" else ""
     parts = [clean(workflow or ""), short_id(clean(run_id or "")), clean(line.get("step") or "")]
-    if workflow and message.startswith(f"{workflow} "):
+    if workflow and (message.startswith(f"{workflow} ") or (not run_id and f" {workflow} " in message)):
         return ""
     return " ".join(part for part in parts if part)
 

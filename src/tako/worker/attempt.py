@@ -258,7 +258,7 @@ class Attempt:
         if not skipped:
             return
         if self.workflow.strict:
-            raise ChangedCode(skipped[0])
+            raise ChangedCode(skipped[0], self.run_id)
         self.warn(
             f"step {name!r} ran before {_names(skipped)}, saved by earlier code, "
             f"had been reached (release {self.bench.release})"
@@ -272,7 +272,7 @@ class Attempt:
         """
         skipped = self.skipped()
         if skipped and self.workflow.strict:
-            raise ChangedCode(skipped[0])
+            raise ChangedCode(skipped[0], self.run_id)
         if skipped:
             self.warn(f"{_names(skipped)}, saved by earlier code, was not reached (release {self.bench.release})")
         for name, error in self.failed_steps.items():
@@ -458,8 +458,14 @@ class RunLog:
 class ChangedCode(Exception):
     """A strict workflow's code changed under a run (O3)."""
 
-    def __init__(self, step: str) -> None:
+    __module__ = "builtins"  # so that people read its name, and not where it stands in Tako
+
+    def __init__(self, step: str, run_id: str) -> None:
         super().__init__(f'code changed under it (saved step "{step}" was not reached)')
+        self.add_note(
+            "Take the change back and retry the run, or have the new code run from that step on: "
+            f"tako runs retry {run_id} --from-step {step!r}"
+        )
 
 
 def _names(steps: list[str]) -> str:
