@@ -243,6 +243,25 @@ def test_a_daemon_that_executes_itself_anew_keeps_pid_instances_and_queue(tmp_pa
         assert load.report.failed == []
 
 
+def test_enqueues_wait_for_the_next_daemon_however_the_last_one_has_ended(tmp_path: Path) -> None:
+    with Server(tmp_path) as server, App(server, "shop", tmp_path) as app:
+        app.deploy("r1")
+
+        with app.load(path=str(app.listener), enqueues=True, clients=12) as load:
+            for end in (server.terminate, server.kill):
+                load.until_answered_by("run")
+                end()
+                server.start()
+            load.until_answered_by("run")
+            with server.client() as client:
+                client.ask("server.restart")
+            load.until_answered_by("run", count=50)
+
+        assert load.report.failed == []
+        stored = sum(server.status()["engine"]["counts"].values())
+        assert stored == load.report.answered["run"]
+
+
 def test_a_daemon_that_is_terminated_leaves_everything_running(tmp_path: Path) -> None:
     with Server(tmp_path) as server, App(server, "shop", tmp_path) as app:
         app.deploy("r1")

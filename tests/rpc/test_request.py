@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from tako.errors import (
 )
 from tako.protocol.framing import MAX_FRAME_BYTES
 from tako.rpc import request as requests
+from tako.rpc.client import Client
 from tests.rpc.conftest import Ask, new_run
 from tests.support.rpc import Caller, RealEngine, Script, ScriptedEngine, line
 
@@ -173,12 +175,31 @@ def test_a_payload_that_cannot_be_sent_is_refused_as_one(path: Path, ask: Ask, p
 # --- not sent ---
 
 
-def test_without_an_engine_a_call_says_so_at_once_and_where_it_looked(path: Path, ask: Ask) -> None:
+def test_without_an_engine_a_call_says_so_at_once_and_where_it_looked(path: Path) -> None:
     with pytest.raises(StoreUnavailable) as raised:
-        ask("enqueue_runs", new_run(), deadline_s=60)
+        Client(str(path), "shop").call("enqueue_runs", new_run(), deadline_s=60)
 
     assert f"nothing listens at {path}; `enqueue_runs` was not sent" in raised.value.message
     assert "tako dev" in raised.value.cure
+    assert raised.value.detail == {"reason": "NO_ENGINE"}
+
+
+def test_a_process_that_an_engine_has_started_waits_for_the_next_one(path: Path, ask: Ask) -> None:
+    engine = ScriptedEngine(path, answers(STORED))
+    late = threading.Timer(0.3, engine.start)
+    late.start()
+    try:
+        assert ask("enqueue_runs", new_run(), deadline_s=60) == STORED
+    finally:
+        late.join()
+        engine.stop()
+
+
+def test_and_says_that_there_is_none_at_its_deadline(path: Path, ask: Ask) -> None:
+    with pytest.raises(StoreUnavailable) as raised:
+        ask("enqueue_runs", new_run(), deadline_s=0.05)
+
+    assert f"nothing listens at {path}; `enqueue_runs` was not sent" in raised.value.message
     assert raised.value.detail == {"reason": "NO_ENGINE"}
 
 

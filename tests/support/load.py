@@ -39,7 +39,7 @@ class Load:
 
     def __init__(
         self, port: int, *, host: str = "shop.localhost", clients: int = 6, pause_s: float = 0.01, seed: int = 7,
-        path: str | None = None, slow: bool = True,
+        path: str | None = None, slow: bool = True, enqueues: bool = False,
     ) -> None:  # fmt: skip
         self.port = port
         self.host = host
@@ -47,6 +47,7 @@ class Load:
         self.pause_s = pause_s
         self.path = path  # of a unix socket, in place of the port
         self.slow = slow
+        self.enqueues = enqueues  # some of the requests enqueue a run; they count as answered by "run"
         self.report = Report()
         self._rng = random.Random(seed)
         self._loop = asyncio.new_event_loop()
@@ -122,6 +123,8 @@ class Load:
         elif what < 0.9:
             body = self._rng.randbytes(self._rng.randrange(10, 20_000))
             head = f"POST /take HTTP/1.1\r\nContent-Length: {len(body)}"
+        elif self.enqueues:
+            head, body = "GET /enqueue HTTP/1.1", b""
         else:
             head, body = "GET /slow HTTP/1.1", b""
         sent = f"Host: {self.host}\r\n" + ("Connection: close\r\n" if self.path is not None else "")
@@ -135,7 +138,7 @@ class Load:
             reader.feed_eof()
         if status != "200":
             raise ValueError(f"{status}: {text[:200]}")
-        return text
+        return "run" if head.startswith("GET /enqueue") else text
 
 
 async def _close(connection: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None) -> None:

@@ -245,7 +245,8 @@ class AppHost:
         if not self._lock.is_held:
             return
         self.has_begun = False
-        self.admission.closed = "the engine is being restarted"
+        # First: nobody is refused. Whose connection ends asks the next engine, and finds what this one had stored.
+        await self.server.stop()
         await self.groups.detach()
         await self._close()
 

@@ -35,6 +35,7 @@ class AsyncClient:
     def __init__(self, path: str, app: str, token: str | None = None) -> None:
         self._path = path
         self._introduction = introduction(app, token)
+        self._is_patient = token is not None  # an engine has started us, so if it is away it is coming back
         self._numbers = count(1)
         self._own: dict[int, dict[asyncio.AbstractEventLoop, Wire]] = {}  # by process id; all but one are a parent's
 
@@ -52,6 +53,7 @@ class AsyncClient:
             now=monotonic(),
             deadline_s=deadline_s,
             reserve=len(self._introduction),
+            is_patient=self._is_patient,
         )
         loop = asyncio.get_running_loop()
         while True:

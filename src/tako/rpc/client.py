@@ -38,6 +38,7 @@ class Client:
         self._path = path
         self._dial = dial
         self._introduction = introduction(app, token)
+        self._is_patient = token is not None  # an engine has started us, so if it is away it is coming back
         self._numbers = count(1)
         self._own: dict[int, _Own] = {}  # by process id; all but one entry are a parent's
 
@@ -61,6 +62,7 @@ class Client:
             now=time.monotonic(),
             deadline_s=deadline_s,
             reserve=len(self._introduction),
+            is_patient=self._is_patient,
         )
         while True:
             try:

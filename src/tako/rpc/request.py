@@ -46,13 +46,24 @@ class Request:
     """A request on its way, over as many connections as it takes.
 
     `deadline` is in monotonic seconds; of an enqueue it is later than what the engine is told, by GRACE_S. `reserve`
-    is the length of the introduction.
+    is the length of the introduction. `is_patient`: an engine that is not there is waited for, until the deadline.
 
     Raises:
         PayloadError, InvalidRequest: too long, or not text that UTF-8 can say. Nothing was sent.
     """
 
-    __slots__ = ("command", "deadline", "fields", "is_known", "line", "links", "number", "path", "waited_s")
+    __slots__ = (
+        "command",
+        "deadline",
+        "fields",
+        "is_known",
+        "is_patient",
+        "line",
+        "links",
+        "number",
+        "path",
+        "waited_s",
+    )
 
     def __init__(
         self,
@@ -64,8 +75,10 @@ class Request:
         now: float,
         deadline_s: float,
         reserve: int,
+        is_patient: bool = False,
     ) -> None:
         self.number = number
+        self.is_patient = is_patient
         self.command = command
         self.fields = fields
         self.path = path
@@ -113,11 +126,11 @@ class Request:
 
     def after_dial(self, error: OSError, *, now: float) -> float:
         """No connection could be made. How many seconds to wait before the next try; raises if there is none."""
-        if now >= self.deadline:
+        is_absent, is_over = isinstance(error, _NOBODY), now >= self.deadline
+        if is_over and (self.is_known or not is_absent):
             raise self._overdue()
-        if self.is_known or isinstance(error, _BUSY):
+        if not is_over and (self.is_known or isinstance(error, _BUSY) or (is_absent and self.is_patient)):
             return DIAL_AGAIN_S
-        is_absent = isinstance(error, _NOBODY)
         why = f"at {self.path} is out of reach: {error.strerror or error}"
         if is_absent:
             why = f"is not running: nothing listens at {self.path}"
