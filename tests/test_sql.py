@@ -104,7 +104,9 @@ SMALL = re.compile(
 # Bound so often that finding names would show.
 POSITIONAL = {
     "insert_run",
+    "insert_plain_run",
     "insert_payload",
+    "insert_traced_payload",
     "insert_step",
     "insert_result",
     "insert_success",

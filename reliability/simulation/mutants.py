@@ -243,8 +243,8 @@ def _waits_park_again() -> Patches:
 def _keys_are_not_unique() -> Patches:
     """E10: two unfinished runs have one key."""
     return [_put(intake, "holder", lambda store, workflow, key: None),
-            _sql("insert_run", "VALUES (?, ?, ?, ?, ?, ?, ?,",
-                 "VALUES (?, ?, ?, ?, ?, ?, ? || substr('                ', 1, abs(random()) % 16),")]  # fmt: skip
+            _sql("insert_run", "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?,",
+                 "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ? || substr('               ', 1, abs(random()) % 15),")]  # fmt: skip
 
 
 def _runs_start_early() -> Patches:

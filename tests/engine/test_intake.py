@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tako.engine import intake, runs
-from tako.engine.events import Changed, Later, Ready
+from tako.engine.events import Came, Later, Ready
 from tako.engine.store import Store
 from tako.errors import DuplicateRun, QueueFull, RunFinished, RunNotFound
 from tests.support.engine import Rig
@@ -17,7 +17,7 @@ def test_an_enqueued_run_is_pending_and_ready(engine: Rig) -> None:
     row = engine.row(run_id)
     assert (row["status"], row["lane"], row["priority"], row["epoch"]) == ("pending", "ready", 3, 0)
     assert engine.info(run_id, "payload")["payload_json"] == '{"order":7}'
-    assert engine.events == [Changed(run_id, "charge", "pending", is_new=True), Ready("charge", "ready")]
+    assert engine.events == [Came("charge", (run_id,)), Ready("charge", "ready")]
 
 
 def test_answers_come_in_the_order_of_the_runs(engine: Rig) -> None:

@@ -16,7 +16,7 @@ from typing import Any, NoReturn
 import pytest
 
 from tako.engine import faults, runs, writer
-from tako.engine.events import Changed, Event, Ready
+from tako.engine.events import Came, Event, Ready
 from tako.engine.store import Reader, Store
 from tako.engine.writer import Writer
 from tako.errors import DuplicateRun, StoreDamaged, StoreUnavailable, TakoError
@@ -113,7 +113,7 @@ def test_events_are_told_after_the_commit_and_before_the_callers(tell: Callable[
         await future
         await asyncio.sleep(0)
         assert told == [True]
-        assert house.events == [Changed("a", "w", "pending", is_new=True), Ready("w", "ready")]
+        assert house.events == [Came("w", ("a",)), Ready("w", "ready")]
 
     tell(story)
 
@@ -173,7 +173,7 @@ def test_a_bug_in_one_rule_is_told_to_its_caller_and_the_others_are_stored(tell:
         assert isinstance(answers[1], ZeroDivisionError)
         assert await house.ids() == ["a", "b"]
         assert house.store.counts["w", "ready"] == 2
-        assert {event.run_id for event in house.events if isinstance(event, Changed)} == {"a", "b"}
+        assert {run_id for event in house.events if isinstance(event, Came) for run_id in event.run_ids} == {"a", "b"}
 
     tell(story)
 

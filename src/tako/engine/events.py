@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import NamedTuple
 
 
@@ -18,6 +19,13 @@ class Later(NamedTuple):
     run_at_ms: int
 
 
+class Came(NamedTuple):
+    """Runs of a workflow have come in: one event for all of one call or more."""
+
+    workflow: str
+    run_ids: tuple[str, ...]
+
+
 class Changed(NamedTuple):
     """A run's stored status is new, and it has not ended."""
 
@@ -25,7 +33,6 @@ class Changed(NamedTuple):
     workflow: str
     status: str
     waited_ms: int | None = None  # of a run that was claimed: for how long it had been due
-    is_new: bool = False  # it has just come in
 
 
 class Ended(NamedTuple):
@@ -46,4 +53,15 @@ class Held(NamedTuple):
     worker_id: str
 
 
-Event = Ready | Later | Changed | Ended | Held
+Event = Ready | Later | Came | Changed | Ended | Held
+
+
+def runs_of(events: Iterable[Event]) -> list[str]:
+    """The ids of all runs that are otherwise than before, each once, in order."""
+    found: dict[str, None] = {}
+    for event in events:
+        if type(event) is Came:
+            found.update(dict.fromkeys(event.run_ids))
+        elif type(event) is Changed or type(event) is Ended:
+            found[event.run_id] = None
+    return list(found)

@@ -9,13 +9,15 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from tako.engine import guard, limits, line
-from tako.engine.events import Changed, Later, Ready
+from tako.engine.events import Came, Changed, Later, Ready
 from tako.engine.store import Store
 from tako.errors import DuplicateRun, QueueFull, RunFinished
 from tako.protocol.messages import Enqueued, NewRun
 
 # The lanes, and running.
 UNFINISHED = ("ready", "later", "solo", "limited", "paused", "running")
+# What a plain run does not have: see `insert_plain_run`.
+_RARE = frozenset({"key", "expires_at_ms", "parent_id", "concurrency_key", "rate_key"})
 
 
 class Scheduled(NamedTuple):
@@ -60,18 +62,25 @@ def insert(store: Store, wanted: Sequence[NewRun], *, now_ms: int, scheduled: Sc
         known = {row["id"] for row in store.all("run_seqs", ids=json.dumps([run["id"] for run in wanted]))}
         wanted = [run for run in wanted if run["id"] not in known]
     parents = {run["parent_id"]: _parent(store, run["parent_id"]) for run in wanted if "parent_id" in run}
-    lanes, rows, payloads = _rows(store, wanted, parents, now_ms=now_ms, scheduled=scheduled)
-    if store.many("insert_run", rows) != len(rows):
-        fresh = _fresh(store, rows)
+    rows = _rows(store, wanted, parents, now_ms=now_ms, scheduled=scheduled)
+    stored = store.many("insert_plain_run", rows.plain) if rows.plain else 0
+    stored += store.many("insert_run", rows.full) if rows.full else 0
+    payloads = rows.payloads
+    lanes = rows.lanes
+    if stored != len(wanted):
+        fresh = _fresh(store, rows.plain + rows.full)
         is_fresh = [run["id"] in fresh for run in wanted]
         lanes = list(itertools.compress(lanes, is_fresh))
         payloads = list(itertools.compress(payloads, is_fresh))
         wanted = list(itertools.compress(wanted, is_fresh))
     if payloads:
         store.note_stretches({run["workflow"] for run in wanted}, payloads[0][0], payloads[-1][0])
+    if traced := [row for row in payloads if len(row) == 3]:
+        store.many("insert_traced_payload", traced)
+        payloads = [row for row in payloads if len(row) == 2]
     store.many("insert_payload", payloads)
-    store.bytes_written += sum(len(payload) for _, payload, _ in payloads)
-    _tell(store, wanted, lanes, now_ms=now_ms)
+    store.bytes_written += sum([len(row[1]) for row in payloads])
+    _tell(store, wanted, lanes, rows.due_ms)
     return {run["id"] for run in wanted}
 
 
@@ -177,28 +186,52 @@ def _parent(store: Store, run_id: str) -> int:
     return seq
 
 
+class _Rows:
+    """What to insert for some runs. `lanes` and `payloads` are in the runs' order; a row is in `plain` or in `full`, as
+    the statements `insert_plain_run` and `insert_run` take it. `due_ms`: when the first of them must be looked at."""
+
+    __slots__ = ("due_ms", "full", "lanes", "payloads", "plain")
+
+    def __init__(self) -> None:
+        self.lanes: list[str] = []
+        self.plain: list[tuple[Any, ...]] = []
+        self.full: list[tuple[Any, ...]] = []
+        self.payloads: list[tuple[Any, ...]] = []  # with a trace or without
+        self.due_ms: int | None = None
+
+
 def _rows(
     store: Store, wanted: Sequence[NewRun], parents: dict[str, int], *, now_ms: int, scheduled: Scheduled | None
-) -> tuple[list[str], list[tuple[Any, ...]], list[tuple[int, str, str | None]]]:
-    """The lane, the row and the payload of each run, as `insert_run` and `insert_payload` take them."""
-    lanes, rows, payloads = [], [], []
+) -> _Rows:
+    found = _Rows()
     for_ms, tz = scheduled or (None, None)
+    due: list[int] = []
     for seq, run in enumerate(wanted, store.take_seqs(len(wanted))):
         get: Callable[..., Any] = run.get
         run_at_ms = _run_at_ms(run, now_ms)
+        is_plain = scheduled is None and _RARE.isdisjoint(run)
         lane = "later"
-        if run_at_ms <= now_ms:
+        if run_at_ms > now_ms:
+            due.append(run_at_ms)
+        else:
             lane = line.enter_new(store, run["workflow"], get("key"), get("concurrency_key"), get("rate_key"))
-        lanes.append(lane)
-        rows.append(
-            (
-                seq, run["id"], run["workflow"], lane, get("priority", 0), run_at_ms, get("key"), get("retries"),
-                now_ms, get("expires_at_ms"), for_ms, tz, parents.get(get("parent_id", "")),
-                get("concurrency_key"), get("rate_key"),
-            )
-        )  # fmt: skip
-        payloads.append((seq, run["payload_json"], get("trace")))
-    return lanes, rows, payloads
+        found.lanes.append(lane)
+        row = (seq, run["id"], run["workflow"], lane, get("priority", 0), run_at_ms, get("retries"), now_ms)
+        if is_plain:
+            found.plain.append(row)
+        else:
+            if "expires_at_ms" in run:
+                due.append(run["expires_at_ms"])
+            found.full.append(
+                (
+                    *row, get("key"), get("expires_at_ms"), for_ms, tz, parents.get(get("parent_id", "")),
+                    get("concurrency_key"), get("rate_key"),
+                )
+            )  # fmt: skip
+        payload = run["payload_json"]
+        found.payloads.append((seq, payload, run["trace"]) if "trace" in run else (seq, payload))
+    found.due_ms = min(due, default=None)
+    return found
 
 
 def _run_at_ms(run: NewRun, now_ms: int) -> int:
@@ -213,19 +246,19 @@ def _fresh(store: Store, rows: Sequence[tuple[Any, ...]]) -> set[str]:
     return {row["id"] for row in found if offered[row["id"]] == row["seq"]}
 
 
-def _tell(store: Store, new: Sequence[NewRun], lanes: Sequence[str], *, now_ms: int) -> None:
+def _tell(store: Store, new: Sequence[NewRun], lanes: Sequence[str], due_ms: int | None) -> None:
     """Count and announce what came in; by workflow and lane, since a thousand can come at once."""
-    store.emit_all([Changed(run["id"], run["workflow"], "pending", None, True) for run in new])
-    numbers: dict[tuple[str, str], int] = {}
+    came: dict[tuple[str, str], list[str]] = {}
     for run, lane in zip(new, lanes, strict=True):
-        key = (run["workflow"], lane)
-        numbers[key] = numbers.get(key, 0) + 1
-    for (workflow, lane), n in numbers.items():
-        store.move(workflow, None, lane, n)
+        place = (run["workflow"], lane)
+        if place in came:
+            came[place].append(run["id"])
+        else:
+            came[place] = [run["id"]]
+    for (workflow, lane), run_ids in came.items():
+        store.emit(Came(workflow, tuple(run_ids)))
+        store.move(workflow, None, lane, len(run_ids))
         if lane == "ready":
             store.emit(Ready(workflow, lane))
-    # What must be looked at by a time: a start, or the end of somebody's patience.
-    due = [_run_at_ms(run, now_ms) for run, lane in zip(new, lanes, strict=True) if lane == "later"]
-    due += [run["expires_at_ms"] for run in new if "expires_at_ms" in run]
-    if due:
-        store.emit(Later(min(due)))
+    if due_ms is not None and new:
+        store.emit(Later(due_ms))

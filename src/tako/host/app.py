@@ -20,7 +20,7 @@ from tako.cron.ticker import Ticked, Ticker
 from tako.engine import runs
 from tako.engine.answer import Answer
 from tako.engine.dispatcher import Dispatcher
-from tako.engine.events import Changed, Ended, Event, Held
+from tako.engine.events import Ended, Event, Held, runs_of
 from tako.engine.upkeep import Upkeep
 from tako.engine.writer import Writer
 from tako.errors import ConfigError, StoreUnavailable, TakoError, Unauthorized, VersionMismatch
@@ -381,7 +381,7 @@ class AppHost:
         self.on_events(events)
         if self.streams.has_listeners:
             self.view.stream(events)
-        if self.listeners and (changed := {event.run_id for event in events if isinstance(event, Changed | Ended)}):
+        if self.listeners and (changed := runs_of(events)):
             self.tell_listeners("runs", changed)
 
     def tell_listeners(self, what: str, run_ids: Collection[str] = ()) -> None:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from tako.engine import inspect
 from tako.engine.answer import Answer
-from tako.engine.events import Changed, Ended, Event
+from tako.engine.events import Came, Changed, Ended, Event
 from tako.errors import TakoError
 from tako.host import pausing
 from tako.metrics.instruments import Counter, Histogram
@@ -50,14 +50,14 @@ class Meter:
         """Count what a transaction did."""
         sample = self.ring.now(self._host.clock.now_ms())
         for event in events:
-            if isinstance(event, Changed):
-                if event.is_new:
-                    self.enqueued.add(event.workflow)
-                    sample.enqueued += 1
-                elif event.waited_ms is not None:
+            if type(event) is Came:
+                self.enqueued.add(event.workflow, n=len(event.run_ids))
+                sample.enqueued += len(event.run_ids)
+            elif type(event) is Changed:
+                if event.waited_ms is not None:
                     self.waits.observe(event.waited_ms / 1000, event.workflow)
                     sample.waited(event.waited_ms / 1000)
-            elif isinstance(event, Ended):
+            elif type(event) is Ended:
                 self.ended.add(event.workflow, event.status)
                 sample.ended(event.status)
                 if event.took_ms is not None:

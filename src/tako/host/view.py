@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, cast
 
 from tako.engine import inspect
-from tako.engine.events import Changed, Ended, Event
+from tako.engine.events import Event, runs_of
 from tako.engine.intake import UNFINISHED
 from tako.errors import RunNotFound
 from tako.host import pausing
@@ -121,9 +121,8 @@ class View:
 
     def stream(self, events: list[Event]) -> None:
         """Tell subscribers of every run that these events are about."""
-        ids = dict.fromkeys(event.run_id for event in events if isinstance(event, Changed | Ended))
-        if ids:
-            self._host.in_background(self._stream(list(ids)))
+        if ids := runs_of(events):
+            self._host.in_background(self._stream(ids))
 
     async def _stream(self, run_ids: list[str]) -> None:
         for run_id in run_ids:
