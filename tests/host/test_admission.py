@@ -100,6 +100,13 @@ def test_an_enqueue_to_a_healthy_group_is_stored_at_once_and_a_waiting_claim_rid
     assert scene.looked == 1
 
 
+@pytest.mark.parametrize("later", [{"delay_ms": 1}, {"run_at_ms": 1_800_000_000_000}])
+def test_no_claim_rides_along_with_a_run_for_later(scene: Scene, later: dict[str, int]) -> None:
+    scene.enqueue(**later)
+    assert len(scene.stored) == 1
+    assert scene.hurried == []
+
+
 def test_a_refused_enqueue_writes_nothing(scene: Scene) -> None:
     scene.gate.refusal = WorkerUnhealthy("worker unhealthy: worker exited with status 1")
     with pytest.raises(WorkerUnhealthy):
@@ -118,6 +125,15 @@ def test_a_run_that_may_wait_is_stored_whatever_the_health(scene: Scene) -> None
     scene.gate.refusal = WorkerUnhealthy("worker unhealthy: …")
     scene.enqueue(if_unhealthy="hold")
     assert len(scene.stored) == 1
+
+
+def test_of_runs_that_come_together_one_that_may_not_wait_has_all_refused(scene: Scene) -> None:
+    scene.gate.refusal = WorkerUnhealthy("worker unhealthy: …")
+    may_wait = [new(id="1", if_unhealthy="hold"), new(id="2", parent_id="7")]
+    scene.admission.enqueue(may_wait, None)
+    with pytest.raises(WorkerUnhealthy):
+        scene.admission.enqueue([*may_wait, new(id="3")], None)
+    assert [run["id"] for run in scene.stored] == ["1", "2"]
 
 
 def test_a_workflow_may_say_itself_that_its_runs_wait(scene: Scene) -> None:

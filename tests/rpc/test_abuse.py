@@ -155,6 +155,25 @@ def test_half_a_line_that_we_do_not_read_on_is_not_held_against_the_client(tmp_p
     asyncio.run(scenario())
 
 
+def test_what_is_answered_leaves_in_one_piece_when_all_of_it_is_there_or_the_turn_is_over(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        connection, _ = unconnected(tmp_path)
+        written = cast(Transport, connection._transport).written
+        for _ in range(2):
+            connection.data_received(b'{"app":"shop","request":1,"command":"echo"}\n' * 3)
+            assert written == []
+            connection._server.flush()
+            connection._server.flush()
+            assert [piece.count(b"\n") for piece in written] == [3]
+            written.clear()
+        connection.data_received(b'{"app":"shop","request":1,"command":"echo"}\n' * 3)
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        assert [piece.count(b"\n") for piece in written] == [3]
+
+    asyncio.run(scenario())
+
+
 class Timer:
     def __init__(self, callback: Any) -> None:
         self.callback = callback
@@ -175,9 +194,10 @@ class Transport(asyncio.Transport):
 
     def __init__(self, sock: socket.socket) -> None:
         super().__init__({"socket": sock})
+        self.written: list[bytes] = []
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
-        pass
+        self.written.append(bytes(data))
 
     def pause_reading(self) -> None:
         pass

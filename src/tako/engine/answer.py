@@ -55,12 +55,17 @@ class Answer(Generic[T]):
         else:
             self._waiting.append(callback)
 
-    def shaped(self, shape: Callable[[T], U]) -> Answer[U]:
-        """An answer with what `shape` makes of the result; it is called once, before anybody who waits."""
+    def shaped(
+        self, shape: Callable[[T], U], *, on_error: Callable[[BaseException], object] | None = None
+    ) -> Answer[U]:
+        """An answer with what `shape` makes of the result; it is called once, before anybody who waits. So is
+        `on_error` if there is an error instead."""
         found: Answer[U] = Answer()
 
         def settle(answer: Answer[T]) -> None:
             if answer._error is not None:
+                if on_error is not None:
+                    on_error(answer._error)
                 found.set_exception(answer._error)
                 return
             try:

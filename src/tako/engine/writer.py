@@ -45,7 +45,8 @@ class Writer:
     once when the storage can no longer be trusted (D9): end the process and answer nobody, since what the failed
     transaction left behind is known only after a restart. `on_unavailable` is called on the loop with the error when
     transactions begin to fail for the storage's sake (disk full, locked), and with None when one succeeds again.
-    `on_timed` is told on the loop how many seconds each COMMIT that wrote something took.
+    `on_timed` is told on the loop how many seconds each COMMIT that wrote something took, and `on_answered` is called
+    there when the callers of a transaction have been answered.
     """
 
     def __init__(
@@ -57,6 +58,7 @@ class Writer:
         on_fatal: Callable[[TakoError], None] | None = None,
         on_unavailable: Callable[[StoreUnavailable | None], None] = lambda error: None,
         on_timed: Callable[[float], None] = lambda seconds: None,
+        on_answered: Callable[[], None] = lambda: None,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._store = store
@@ -64,6 +66,7 @@ class Writer:
         self._on_fatal = on_fatal
         self._on_unavailable = on_unavailable
         self._on_timed = on_timed
+        self._on_answered = on_answered
         self._timed: list[float] = []  # what commits took that nobody has been told of
         self._is_unavailable = False
         self._loop = loop
@@ -270,6 +273,7 @@ class Writer:
                     answer.set_exception(call.error)
             except Exception as error:  # a bug in what somebody does with an answer: the others get theirs
                 self._loop.call_exception_handler({"message": "an answer could not be given", "exception": error})
+        self._on_answered()
 
     # --- the writing thread -----------------------------------------------------------------------------------------
 
@@ -316,14 +320,14 @@ class Writer:
             store.begin()
             for _, calls in groupby(batch, key=_joins):
                 self._run(list(calls))
-            late = [call for call in batch if call.is_late(self._monotonic())]
+            now = self._monotonic()
+            late = [call for call in batch if call.is_late(now)]
             if late:
                 store.rollback()
                 _fail(late, _too_late())
                 return self._commit_together([call for call in batch if call not in late])
-            began = self._monotonic()
             store.commit()
-            took_s = self._monotonic() - began
+            took_s = self._monotonic() - now
             self._commit_s += _WEIGHT * (took_s - self._commit_s)
         except Exception as error:
             # Whatever it was, the batch must not stay half done; who caused it is found by running one by one.

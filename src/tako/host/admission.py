@@ -82,22 +82,31 @@ class Admission:
             raise EnqueueError(self.closed)
         self._look()
         groups = self._groups_of(news)
-        if groups is None or not all(self._gates[group].admit_now() for group in groups):
+        if groups is None:
             return self._wait_and_store(news, deadline_mono_ms, submit)
+        for group in groups:
+            if not self._gates[group].admit_now():
+                return self._wait_and_store(news, deadline_mono_ms, submit)
         return self._store(news, groups, deadline_mono_ms, submit)
 
     def _groups_of(self, news: Sequence[NewRun]) -> set[str] | None:
         """The groups that must be able to work; None when a name is not known (yet). Held-for-later runs need none."""
         groups: set[str] = set()
+        known = ""  # the workflow of the run before: of a thousand that come together, most are of one
         for new in news:
-            group = self._registry.group_of(new["workflow"])
+            workflow = new["workflow"]
+            if workflow == known and "if_unhealthy" not in new and "parent_id" not in new:
+                continue
+            group = self._registry.group_of(workflow)
             if group is None or group not in self._gates:
                 return None
-            info = self._registry.find(new["workflow"])
+            info = self._registry.find(workflow)
             otherwise = info.get("if_unhealthy", "raise") if info is not None else "raise"
             # A child belongs to a run that is under way: it waits where its parent does.
-            if new.get("if_unhealthy", otherwise) != "hold" and "parent_id" not in new:
-                groups.add(group)
+            if "parent_id" not in new:
+                if new.get("if_unhealthy", otherwise) != "hold":
+                    groups.add(group)
+                known = workflow if "if_unhealthy" not in new else ""
         return groups
 
     async def _wait_and_store(
@@ -156,8 +165,9 @@ class Admission:
         for new in news:
             self._complete(new)
         stored = submit(news, deadline_mono_ms)
-        for group in groups if submit is self._submit else ():
-            self._hurry(group)
+        if submit is self._submit and _is_for_now(news):
+            for group in groups:
+                self._hurry(group)
         return stored
 
     def _complete(self, new: NewRun) -> None:
@@ -173,6 +183,11 @@ class Admission:
         new.setdefault("retries", info["retries"])
 
 
+def _is_for_now(news: Sequence[NewRun]) -> bool:
+    """Whether one of these runs may be due as soon as it is stored."""
+    return any("delay_ms" not in new and "run_at_ms" not in new for new in news)
+
+
 def check_new_runs(value: object) -> list[NewRun]:
     """The `runs` of a request, each with the fields it must have and none of a wrong type.
 
@@ -185,33 +200,41 @@ def check_new_runs(value: object) -> list[NewRun]:
     for new in value:
         if not isinstance(new, dict):
             raise InvalidRequest("invalid request: `runs` holds objects")
-        for name in ("id", "workflow", "payload_json"):
-            if name not in new:
-                raise InvalidRequest(f"invalid request: a run without `{name}`")
-        for name, found in new.items():
-            _check_field(new, name, found)
+        if not new.keys() >= _NEEDED:
+            missing = next(name for name in ("id", "workflow", "payload_json") if name not in new)
+            raise InvalidRequest(f"invalid request: a run without `{missing}`")
+        _check_fields(new)
     return value
 
 
-def _check_field(new: dict[str, Any], name: str, found: object) -> None:
-    kind = _KINDS.get(name)
-    if kind is None:
-        return  # of a newer SDK
-    if type(found) is not kind:
-        raise InvalidRequest(f"invalid request: `{name}` of a run has the wrong type")
+def _check_fields(new: dict[str, Any]) -> None:
+    for name, found in new.items():
+        kind = _KINDS.get(name)
+        if kind is None:
+            continue  # of a newer SDK
+        if type(found) is not kind:
+            raise InvalidRequest(f"invalid request: `{name}` of a run has the wrong type")
+        if kind is str:
+            # Most are short, plain and free to choose; what is not has its check.
+            if len(found) > fields.MAX_NAME_CHARS or name in _CHOICES or not found.isascii() or "\0" in found:
+                _check_text(new, name, found)
+        elif kind is int and not -fields.MAX_INTEGER <= found <= fields.MAX_INTEGER:
+            raise InvalidRequest(f"invalid request: `{name}` of a run is more than 2^53")
+
+
+def _check_text(new: dict[str, Any], name: str, found: str) -> None:
     if name == "payload_json":
-        new[name] = fields.escaped(new[name])
+        new[name] = fields.escaped(found)
         if len(new[name]) > MAX_PAYLOAD_BYTES:
             raise payload_too_large(str(new["workflow"])[:100], len(new[name]))
-    elif kind is str:
-        fields.check_name(name, new[name])
-        if name in _CHOICES and found not in _CHOICES[name]:
-            raise InvalidRequest(f"invalid request: `{name}` is {' or '.join(_CHOICES[name])}")
-    elif kind is int and not -fields.MAX_INTEGER <= new[name] <= fields.MAX_INTEGER:
-        raise InvalidRequest(f"invalid request: `{name}` of a run is more than 2^53")
+        return
+    fields.check_name(name, found)
+    if name in _CHOICES and found not in _CHOICES[name]:
+        raise InvalidRequest(f"invalid request: `{name}` is {' or '.join(_CHOICES[name])}")
 
 
-_KINDS: dict[str, type] = {
+_NEEDED = {"id", "workflow", "payload_json"}
+_KINDS: dict[str, Any] = {
     "id": str,
     "workflow": str,
     "payload_json": str,

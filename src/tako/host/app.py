@@ -204,6 +204,7 @@ class AppHost:
             on_fatal=self._fatal,
             on_unavailable=self.rounds.store_changed,
             on_timed=self.meter.committed_in,
+            on_answered=self._flush,
             loop=loop,
             monotonic=self.clock.monotonic,
         )
@@ -311,8 +312,8 @@ class AppHost:
         return stored
 
     def _submit_enqueue(self, news: Sequence[NewRun], deadline_mono_ms: int | None) -> Answer[list[Enqueued]]:
-        for new in news:
-            self.view.note_stored(new["workflow"])
+        for workflow in {new["workflow"] for new in news}:
+            self.view.note_stored(workflow)
         return self.writer.ask_with_others(
             runs.enqueue_all,
             news,
@@ -329,6 +330,11 @@ class AppHost:
         self.code.changed()
         self._looked_at = float("-inf")
         self._look()
+
+    def _flush(self) -> None:
+        """What a transaction answers leaves with its last answer: a turn of the loop later is a lone caller's wait."""
+        if self.has_begun:
+            self.server.flush()
 
     def _look(self) -> None:
         """Before an enqueue: are code and secrets known those on disk, and is the store where it was?"""

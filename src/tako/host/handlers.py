@@ -70,13 +70,13 @@ class Commands:
 
     def _enqueue(self, news: list[NewRun], message: Message) -> Any:
         deadline = optional_integer(message, "deadline_mono_ms")
-        if any(new.get("confirm") for new in news):
-            return self._enqueue_confirmed(news, deadline)
+        for new in news:
+            if new.get("confirm"):
+                return self._enqueue_confirmed(news, deadline)
         stored = self._host.admission.enqueue(news, deadline)
         if not isinstance(stored, Answer):
             return self._later(stored)
-        stored.then(self._host.meter.answered)
-        return stored.shaped(_as_data)
+        return stored.shaped(_as_data, on_error=self._host.meter.refused_for)
 
     async def check_runs(self, connection: Connection, message: Message) -> Any:
         """What `enqueue_runs` would answer now, or refuse; nothing is stored."""

@@ -10,10 +10,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from tako.engine import inspect
-from tako.engine.answer import Answer
 from tako.engine.events import Came, Changed, Ended, Event
 from tako.errors import TakoError
 from tako.host import pausing
@@ -83,11 +82,6 @@ class Meter:
         except TakoError as error:
             self.refused_for(error)
             raise
-
-    def answered(self, answer: Answer[Any]) -> None:
-        """An enqueue has its answer; count it if it is a refusal."""
-        if (error := answer.error()) is not None:
-            self.refused_for(error)
 
     def refused_for(self, error: BaseException) -> None:
         """An enqueue was refused; what is not ours is a bug, and has no code."""

@@ -158,7 +158,7 @@ class Connection(asyncio.Protocol):
     def eof_received(self) -> bool:
         """Keep our half while something is owed: a v0 client may close its own as soon as it has sent its line."""
         self._ended = True
-        self._flush()  # what was answered in this very turn
+        self.flush()  # what was answered in this very turn
         return self._pending > 0
 
     def pause_writing(self) -> None:
@@ -309,14 +309,15 @@ class Connection(asyncio.Protocol):
         if self.closed or self._transport is None:
             return
         if not self._out:
-            asyncio.get_running_loop().call_soon(self._flush)
+            self._server.to_flush(self)
         line = framing.encode(message)
         self._out.append(line)
         self._out_bytes += len(line)
         if self._out_bytes > MAX_TOGETHER_BYTES:
-            self._flush()  # now, so that no more is made if it is not taken
+            self.flush()  # now, so that no more is made if it is not taken
 
-    def _flush(self) -> None:
+    def flush(self) -> None:
+        """Send what was pushed, now and not at the end of this turn."""
         if self._out and self._transport is not None:
             self._transport.write(b"".join(self._out))
         self._out.clear()
@@ -337,7 +338,7 @@ class Connection(asyncio.Protocol):
         self._heir = heir
 
     def _become(self, protocol: asyncio.Protocol) -> None:
-        self._flush()
+        self.flush()
         transport, self._heir = self._transport, None
         if self.closed or transport is None:
             return
@@ -356,7 +357,7 @@ class Connection(asyncio.Protocol):
         """Close after what was sent has left."""
         self.closed = True
         if self._transport is not None:
-            self._flush()
+            self.flush()
             self._transport.close()
 
     @asynccontextmanager

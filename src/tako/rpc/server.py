@@ -47,6 +47,7 @@ class Server:
         self.connections: set[Connection] = set()
         self.of_process: Counter[int] = Counter()
         self._server: asyncio.Server | None = None
+        self._unsent: list[Connection] = []  # what these were answered in this turn of the loop leaves at its end
 
     async def start(self) -> None:
         """Bind under a temporary name and rename, so that the socket is never wider than 0600 and never half there."""
@@ -84,7 +85,19 @@ class Server:
         self.path.unlink(missing_ok=True)
         await asyncio.sleep(0)  # lets connection_lost run, so that nothing outlives the server
 
+    def flush(self) -> None:
+        """Send what was answered in this turn of the loop, now that all of it is there."""
+        unsent, self._unsent = self._unsent, []
+        for connection in unsent:
+            connection.flush()
+
     # --- what its connections ask ---
+
+    def to_flush(self, connection: Connection) -> None:
+        """It has something to send, at the end of this turn of the loop or when `flush` is called."""
+        if not self._unsent:
+            asyncio.get_running_loop().call_soon(self.flush)
+        self._unsent.append(connection)
 
     def refusal(self, peer: Peer) -> TakoError | None:
         """Why this process may not connect; None when it may. Who is refused is told so, and not queued."""
