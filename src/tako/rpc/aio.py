@@ -27,6 +27,9 @@ if TYPE_CHECKING:
     Message = dict[str, Any]
 
 _READ_BYTES = 262_144
+# So many lines leave at once, though their turn of the loop is not over: the engine begins with them while the others
+# are still being written. It and a process that asks without pause would else wait for each other in turns.
+_ENOUGH = 8
 
 
 class AsyncClient:
@@ -166,6 +169,8 @@ class Wire:
                 self._flush()
             else:
                 self._loop.call_soon(self._flush)
+        elif len(self._outbox) == _ENOUGH:
+            self._flush()
         if not self.is_broken and (self._timer is None or asked.deadline < self._due):
             self._set_timer(asked.deadline)
         try:
