@@ -10,7 +10,7 @@ from benchmarks import chart, report
 from benchmarks.compare import compare
 from benchmarks.subjects import HERE, OTHERS, Sizes
 
-WORKLOADS = ("enqueue", "drain", "warm", "cold")
+WORKLOADS = ("enqueue", "drain", "warm", "cold", "rest")
 
 
 def main() -> int:

@@ -6,6 +6,7 @@ import statistics
 from typing import Any
 
 from benchmarks.compare import GOALS, best_other, median
+from benchmarks.subjects import FLOOR
 from tako.bench.table import is_rate, shown, unit
 
 
@@ -31,14 +32,16 @@ def _cell(found: list[float]) -> str:
 
 def _ratio(document: dict[str, Any], figure: str) -> str:
     ours = median(document, "tako", figure) if "tako" in document["subjects"] else None
+    least = median(document, FLOOR, figure) if FLOOR in document["subjects"] else None
+    to_floor = f"; {ours / least:.2f} × {FLOOR}" if ours is not None and least is not None else ""
     best = best_other(document, figure, more_is_better=is_rate(figure), durable=True)
     if ours is None or best is None:
-        return ""
+        return to_floor.removeprefix("; ")
     name, theirs = best
     ratio = ours / theirs if is_rate(figure) else theirs / ours
     goal = GOALS.get(figure)
     asked = f", {goal[1]:g} wanted" if goal else ""
-    return f"{ratio:.2f} × {name}{asked}"
+    return f"{ratio:.2f} × {name}{asked}{to_floor}"
 
 
 def _about(document: dict[str, Any]) -> list[str]:

@@ -81,6 +81,21 @@ class Redis(Server):
         processes.end(self._process)
 
 
+class Floor(Server):
+    """The bare server of `systems/floor_sqlite.py`."""
+
+    def __init__(self, folder: Path, *, python: Path, file: Path) -> None:
+        folder.mkdir()
+        path, log = folder / "floor.sock", folder / "floor.log"
+        self._process = processes.start([python, file, "serve", path], log=log, cwd=file.parent)
+        processes.wait_until(path, self._process, log=log)
+        self.environment = {"BENCH_FLOOR": str(path)}
+
+    def stop(self) -> None:
+        """End it."""
+        processes.end(self._process)
+
+
 class Restate(Server):
     """restate-server, from its npm package, with its settings as they ship; it retries an absent worker each 100 ms."""
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import processes
-from benchmarks.servers import Postgres, Redis, Restate, Server
+from benchmarks.servers import Floor, Postgres, Redis, Restate, Server
 from tako.bench import engine as tako_engine
 from tako.bench import machine
 from tako.bench.marks import Marks
@@ -64,10 +64,15 @@ def _restate(folder: Path) -> Server:
     return Restate(folder, binary=next(iter(package.glob("restate-server-*/bin/restate-server"))))
 
 
+def _floor(folder: Path) -> Server:
+    return Floor(folder, python=CACHE / "floor" / "bin/python", file=SYSTEMS / "floor_sqlite.py")
+
+
 CELERY = ("celery", "-A", "celery_redis", "worker", "-P", "threads", "-c", "10", "--without-gossip",
           "--without-mingle", "--without-heartbeat", "-l", "ERROR")  # fmt: skip
 HUEY = ("huey_consumer", "huey_sqlite.huey", "-w", "10", "-k", "thread", "-q", "-n",
         "-d", "0.01", "-m", "0.01", "-b", "1")  # fmt: skip
+FLOOR = "floor"  # no peer, but what is possible: it is not among those that Tako is measured by
 OTHERS = {
     system.name: system
     for system in (
@@ -90,6 +95,8 @@ OTHERS = {
         System(name="dramatiq", module="dramatiq_redis", packages=("dramatiq[redis]", "hiredis"), is_durable=False,
                steps=(0,), server=Redis, worker=("dramatiq", "dramatiq_redis", "-p", "1", "-t", "10"),
                needs=("redis-server",)),
+        System(name=FLOOR, module="floor_sqlite", packages=("uvloop", "msgspec"), is_durable=True, steps=(),
+               server=_floor),
     )
 }  # fmt: skip
 
@@ -130,7 +137,14 @@ class Tako:
             "drain": lambda: {**measure("drain", runs=sizes.runs), **measure("drain_async", runs=sizes.runs)},
             "warm": lambda: measure("warm", samples=sizes.samples),
             "cold": lambda: measure("cold", rounds=sizes.cold_starts),
+            "rest": _rest,
         }
+
+
+def _rest() -> Figures:
+    """An engine of its own, whose workers have gone."""
+    with tako_engine.engine(idle_timeout="1s") as running:
+        return running.at_rest()
 
 
 class Other:
@@ -172,6 +186,8 @@ class Other:
 
     def workloads(self) -> dict[str, Callable[[], Figures]]:
         """Name to what measures it."""
+        if self.name == FLOOR:
+            return {"enqueue": self._enqueue}
         return {"enqueue": self._enqueue, "drain": self._drains, "warm": self._warm, "cold": self._cold}
 
     def _enqueue(self) -> Figures:

@@ -27,7 +27,9 @@ _marks = -1
 
 
 class System:
-    """What a system's file fills in."""
+    """What a system's file fills in. `blocks_alone`: a lone caller is a blocking one, though there are awaited ones."""
+
+    blocks_alone = False
 
     def info(self) -> dict[str, Any]:
         """Versions, and the durability as its store reports it."""
@@ -101,7 +103,9 @@ def run_async(work: Coroutine[Any, Any, Any]) -> Any:
 
 
 def _rate(system: System, *, callers: int, seconds: float) -> float:
-    found = run_async(_rate_of_tasks(system, callers, seconds))
+    found = None
+    if callers > 1 or not system.blocks_alone:
+        found = run_async(_rate_of_tasks(system, callers, seconds))
     if found is not None:
         return float(found)
     return _rate_of_threads(system.caller(), callers, seconds)

@@ -148,6 +148,7 @@ async def _watch(
         step=BURST_MS,
         debounce=LONGEST_BURST_MS,
         stop_event=stop,
+        rust_timeout=0,  # none: it would only be asked again
         force_polling=force_polling,
         poll_delay_ms=POLL_MS,
         recursive=False,
