@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from tests.support.box import why_no_box
+from tests.support.box import tell_what_was_left_out, why_no_box
 from tests.support.dev import runtime_folder
 from tests.support.loud import Shop, Shopkeeper
 from tests.support.server import App, Server
@@ -27,10 +27,7 @@ collect_ignore = ["test_deploy_box.py"] if _NO_BOX else []
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    if _NO_BOX:
-        terminalreporter.write_line(
-            f"test_deploy_box.py was left out: {_NO_BOX}. Only test_deploy_ssh.py tried `tako deploy`.", yellow=True
-        )
+    tell_what_was_left_out(terminalreporter, _NO_BOX)
 
 
 @pytest.fixture

@@ -3,14 +3,13 @@
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from tako.config import dotenv
 from tako.errors import ConfigError
 
 # The machine that tests run on may be busy with other things.
-unhurried = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
 def variables(text: str) -> dict[str, str]:
@@ -84,7 +83,6 @@ def test_no_file_is_no_variables_and_a_folder_is_an_error(tmp_path: Path) -> Non
         dotenv.load(tmp_path)
 
 
-@unhurried
 @given(st.binary(max_size=80) | st.text(alphabet="A=#'\"\\ \n$x1", max_size=60).map(str.encode))
 def test_any_bytes_are_variables_or_a_config_error(data: bytes) -> None:
     try:

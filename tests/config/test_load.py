@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from tako.config import dotenv, load
@@ -14,7 +14,6 @@ from tako.config.model import Config, GroupSettings
 from tako.errors import ConfigError
 
 # The machine that tests run on may be busy with other things.
-unhurried = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 ROOT = Path("/srv/my-app")
 EXAMPLE = Path(load.__file__).with_name("example.toml")
@@ -307,7 +306,6 @@ _words = st.sampled_from([
 ])  # fmt: skip
 
 
-@unhurried
 @given(st.binary(max_size=200) | st.lists(_words, max_size=30).map(lambda words: "".join(words).encode()))
 def test_any_bytes_are_a_config_or_a_config_error(data: bytes) -> None:
     try:
@@ -343,7 +341,6 @@ def _toml(value: object) -> str:
     return repr(value)
 
 
-@unhurried
 @given(st.dictionaries(_keys, _values, max_size=5))
 def test_any_shape_of_values_is_a_config_or_a_config_error_with_lines(document: dict[str, object]) -> None:
     text = "".join(f"{key} = {_toml(value)}\n" for key, value in document.items())
@@ -362,7 +359,6 @@ _group = st.fixed_dictionaries({}, optional={
 })  # fmt: skip
 
 
-@unhurried
 @given(
     base=_group,
     mail=_group,

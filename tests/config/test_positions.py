@@ -2,13 +2,12 @@
 
 import tomllib
 
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from tako.config import positions
 
 # The machine that tests run on may be busy with other things.
-unhurried = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 TEXT = '''# comment with = and [brackets]
 name = "a = b # no comment"
@@ -59,7 +58,6 @@ _pieces = st.sampled_from(
 )
 
 
-@unhurried
 @given(st.lists(_pieces, max_size=40).map("".join))
 def test_every_key_of_a_text_that_is_toml_has_a_line(text: str) -> None:
     try:

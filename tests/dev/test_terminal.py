@@ -39,10 +39,7 @@ class Tmux:
         command = f"PS1='$ ' TZ=UTC {' '.join(program)}; exec cat"
         environment = {**os.environ, "TERM": "screen-256color", "LC_ALL": "C.UTF-8"}
         subprocess.run([*self.server, "new-session", "-d", *size, command], check=True, env=environment)
-        self.socket = socket.socket(socket.AF_UNIX)
-        self.socket.settimeout(20)
-        until(lambda: control.exists() or None, what="the driver listens")
-        self.socket.connect(str(control))
+        self.socket = until(lambda: _connected(control), what="the driver listens")
         self.replies = self.socket.makefile("r")
 
     def do(self, action: str, **fields: Any) -> None:
@@ -63,6 +60,17 @@ class Tmux:
         self.replies.close()
         self.socket.close()
         subprocess.run([*self.server, "kill-server"], check=False, capture_output=True)
+
+
+def _connected(path: Path) -> socket.socket | None:
+    found = socket.socket(socket.AF_UNIX)
+    found.settimeout(20)
+    try:
+        found.connect(str(path))
+    except OSError:  # not there, or bound and not yet listening
+        found.close()
+        return None
+    return found
 
 
 @pytest.fixture

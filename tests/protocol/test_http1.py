@@ -3,12 +3,10 @@
 from itertools import pairwise
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from tako.protocol.http1 import CHUNKED, MAX_HEAD_BYTES, UNTIL_CLOSE, BadMessage, Body, Request, Response
-
-unhurried = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
 def request(*lines: str, first: str = "GET / HTTP/1.1", host: str | None = "Host: a.localhost") -> Request:
@@ -160,7 +158,6 @@ def consume(body: Body, pieces: list[bytes]) -> tuple[bytes, bytes]:
     return taken, rest
 
 
-@unhurried
 @given(
     chunks=st.lists(st.binary(min_size=1, max_size=20), max_size=5),
     trailer=st.booleans(),
@@ -178,7 +175,6 @@ def test_chunks_end_where_they_end_however_the_stream_is_split(
     assert body.is_done
 
 
-@unhurried
 @given(length=st.integers(0, 50), data=st.binary(max_size=60), cuts=st.lists(st.integers(0, 60), max_size=5))
 def test_a_body_with_a_length_takes_that_many_bytes(length: int, data: bytes, cuts: list[int]) -> None:
     body = Body(length)
@@ -204,7 +200,6 @@ def test_chunks_that_are_none_are_refused(data: bytes) -> None:
         consume(Body(CHUNKED), [data])
 
 
-@unhurried
 @given(st.binary(max_size=200))
 def test_any_bytes_are_a_message_or_a_bad_one(data: bytes) -> None:
     for read in (Request, lambda head: Response(head, method=b"GET"), lambda head: Body(CHUNKED).take(head)):

@@ -17,6 +17,7 @@ KILLS, RUNS = 450, 5_000
 LEAST = 0.4
 
 
+@pytest.mark.alone
 @pytest.mark.timeout(900)
 def test_nothing_is_lost_repeated_stuck_or_wrongly_ended_under_chaos(tmp_path: Path) -> None:
     done = subprocess.run(

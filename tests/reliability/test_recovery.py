@@ -13,6 +13,7 @@ TIMES = 20
 FAULTS = 7
 
 
+@pytest.mark.alone
 @pytest.mark.timeout(600)
 def test_after_each_fault_work_goes_on_within_the_bound_of_table_r() -> None:
     print(HEADER)

@@ -9,6 +9,7 @@ from reliability.soak.__main__ import problems, summary
 SECONDS = 60.0
 
 
+@pytest.mark.alone
 @pytest.mark.timeout(300)
 def test_memory_files_threads_log_and_cost_do_not_grow_with_what_has_passed() -> None:
     soak = cycles.run(seconds=SECONDS)

@@ -28,6 +28,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Self
 
+import pytest
+
 from tests.support.server import SERVER, Server
 
 ROOT = Path(__file__).parents[2]
@@ -308,6 +310,13 @@ def why_no_box() -> str | None:
             return f"there can be no virtual network here: {probe.stderr.strip()}"
         subprocess.run(["ip", "link", "del", "takoprobe0"], check=False, capture_output=True)
     return None
+
+
+def tell_what_was_left_out(terminal: pytest.TerminalReporter, why: str | None) -> None:
+    """Say at the end of a run what this machine could not try."""
+    if why:
+        left_out = f"test_deploy_box.py was left out: {why}. Only test_deploy_ssh.py tried `tako deploy`."
+        terminal.write_line(left_out, yellow=True)
 
 
 def base_system() -> Path:

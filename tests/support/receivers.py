@@ -50,10 +50,10 @@ class Hook(Inbox):
         class Handler(http.server.BaseHTTPRequestHandler):
             def do_POST(self) -> None:
                 body = self.rfile.read(int(self.headers["Content-Length"]))
+                hook.put(json.loads(body))  # before the answer: who has that may look at once
                 self.send_response(hook.answers.pop(0) if hook.answers else 204)
                 self.send_header("Location", "/elsewhere")
                 self.end_headers()
-                hook.put(json.loads(body))
 
             def log_message(self, *_: object) -> None: ...
 

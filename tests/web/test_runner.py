@@ -239,7 +239,7 @@ def test_a_lifespan_that_raises_is_a_failed_start(app: App) -> None:
 
 
 def test_a_start_that_hangs_shows_where(app: App) -> None:
-    with Instance(app("import threading\nthreading.Event().wait()"), "app:app", start_timeout_ms=300) as instance:
+    with Instance(app("import threading\nthreading.Event().wait()"), "app:app", start_timeout_ms=2_000) as instance:
         until(lambda: 'app.py", line 2 in <module>' in instance.output())
 
 
