@@ -58,7 +58,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
     with ExitStack() as stack:
         if _is_one_of_several(item.config):
-            stack.enter_context(_turn(item.config.cache.mkdir("turns"), alone=_is_alone(item)))
+            stack.enter_context(_turn(alone=_is_alone(item)))
         return (yield)
 
 
@@ -76,8 +76,10 @@ def _is_alone(item: pytest.Item) -> bool:
 
 
 @contextmanager
-def _turn(folder: Path, *, alone: bool) -> Iterator[None]:
+def _turn(*, alone: bool) -> Iterator[None]:
     """Be the only one that runs, or one of many."""
+    folder = Path(__file__).parents[1] / "build" / "turns"
+    folder.mkdir(parents=True, exist_ok=True)
     with (folder / "door").open("w") as door, (folder / "room").open("w") as room:
         # Who wants to be alone stands in the door until the room is empty: others that keep coming cannot starve it.
         fcntl.flock(door, fcntl.LOCK_EX)
