@@ -178,7 +178,7 @@ def test_a_workflow_without_a_schedule_is_named(host: Shop, command: str) -> Non
 
 def test_runs_of_a_schedule_have_their_workflows_key(host: Shop) -> None:
     host.save(all=HOURLY.replace("retries=7", "key='report:{region}'"))
-    host.until(lambda: (info := host.host.registry.find("hourly")) and info["key"], what="the new code is known")
+    host.until(lambda: "hourly" in host.host.store.options, what="the store has what the new code says of its keys")
     host.leap(hours=1)
 
     assert fired(host)[0]["key"] == "report:eu"
