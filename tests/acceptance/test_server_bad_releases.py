@@ -13,7 +13,7 @@ from tests.support.server import App, failed, finished
 
 pytestmark = pytest.mark.acceptance
 
-SHORT = '[web]\nstart_timeout = "1s"'
+SHORT = '[web]\nstart_timeout = "3s"'
 LINGER = """
 import subprocess
 subprocess.Popen(["sleep", "300"], start_new_session=False)
@@ -98,13 +98,13 @@ def test_an_import_error_in_the_web_app(app: App) -> None:
 def test_a_startup_that_hangs(app: App) -> None:
     message = refused(app, "r2", phase="boot", toml=SHORT, at_startup="await asyncio.sleep(600)")
 
-    assert "did not become ready within 1s" in message
+    assert "did not become ready within 3s" in message
 
 
 def test_an_import_that_hangs_is_told_with_its_place(app: App) -> None:
     message = refused(app, "r2", phase="boot", toml=SHORT, at_import="import time; time.sleep(600)")
 
-    assert "did not become ready within 1s (app.py:" in message
+    assert "did not become ready within 3s (app.py:" in message
 
 
 def test_a_startup_that_fails(app: App) -> None:
@@ -311,10 +311,10 @@ def test_a_group_table_that_no_workflow_uses(app: App) -> None:
 
 def test_a_worker_that_hangs_at_boot(app: App) -> None:
     hang = "import time\nfrom tako import workflow\n\ntime.sleep(600)\n\n\n@workflow\ndef slow(ctx):\n    pass\n"
-    toml = '[workflows]\nboot_timeout = "1s"'
+    toml = '[workflows]\nboot_timeout = "3s"'
     message = refused(app, "r2", phase="gate", files={"workflows/slow.py": hang}, toml=toml)
 
-    assert "did not become ready within 1s (workflows/slow.py:4" in message
+    assert "did not become ready within 3s (workflows/slow.py:4" in message
 
 
 def test_a_worker_that_needs_a_secret_that_is_not_there(app: App) -> None:
