@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from tako.engine import health, runs
 from tako.engine.store import Store
+from tako.host import recovery
+from tako.host.code import Code
 from tako.host.places import places_of
 from tako.supervisor import child
 from tests.host.running import RunningHost
@@ -38,6 +41,33 @@ def test_who_holds_a_run_has_claimed_though_its_record_does_not_say_so_yet(folde
             told = [line["message"] for line in host.host.hub.recent()]
             assert [message for message in told if "1 run in flight" in message], told
             assert [message for message in told if "failed start" in message] == []
+
+
+def test_a_worker_of_old_code_drains_also_if_the_engine_that_noticed_it_was_killed_at_once(folder: Path) -> None:
+    with RunningHost(folder) as before:
+        before.until(lambda: before.ok("health")["groups"][0]["state"] == "healthy", what="the group is healthy")
+    with subprocess.Popen(["sleep", "60"], start_new_session=True) as worker:
+        leave_a_worker(folder, worker.pid, run_id="run-1")
+        write(folder, {"workflows/greet.py": GREET.replace("done", "done anew")})
+        notice_the_code(folder)
+
+        with RunningHost(folder) as host:
+            old = [slot for slot in host.ok("health")["groups"][0]["workers"] if slot["id"] == "default-1"]
+            worker.kill()
+            worker.wait()
+
+            assert [slot["why"] for slot in old] == ["deploy"]
+            host.ended("run-1")
+
+
+def notice_the_code(folder: Path) -> None:
+    """As the engine does that is killed before it has told anybody that the code is another."""
+    code = Code(folder, on_change=lambda changed: None)
+    code.start(python=sys.executable)
+    store = Store.open(places_of(folder).database)
+    with store.transaction():
+        recovery._read_and_mark(store, boot_id=child.boot_id(), code=code.digest, release="dev")
+    store.close()
 
 
 def leave_a_worker(folder: Path, pid: int, *, run_id: str) -> None:

@@ -29,6 +29,14 @@ def record_worker(store: Store, *, record: Mapping[str, Any]) -> None:
     store.run("save_worker", worker_id=record["worker_id"], record=json.dumps(dict(record)))
 
 
+def outdate_workers(store: Store, *, why: str) -> None:
+    """The code has changed: whoever is recorded runs what was before, and drains, for this reason; also if the engine
+    that is about to tell them so ends before it has."""
+    for record in workers(store):
+        if record.get("why") is None:
+            record_worker(store, record={**record, "why": why})
+
+
 def forget_worker(store: Store, *, worker_id: str) -> None:
     """Its process is gone."""
     store.run("delete_worker", worker_id=worker_id)

@@ -13,6 +13,7 @@ from tako.engine.store import Durability, Store
 from tako.errors import StoreDamaged
 from tako.host.lock import read_engine_json
 from tako.host.places import Places
+from tako.supervisor.states import Why
 
 if TYPE_CHECKING:
     from tako.host.app import AppHost
@@ -105,8 +106,10 @@ def _read_and_mark(store: Store, *, boot_id: str, code: str, release: str) -> di
     store.set_meta("boot_id", boot_id)
     store.set_meta("code", code)
     if found["code"] != code:
-        # Together with the new mark: else the start after this one would take it for news of the code that is there.
+        # Together with the new mark: else the start after this one would take it for news of the code that is there,
+        # and the workers that are adopted for workers of it.
         health.forget(store)
+        health.outdate_workers(store, why=Why.DEPLOY.value)
     return found
 
 
