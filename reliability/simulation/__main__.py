@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from reliability.simulation import counters, kept, mutants
-from reliability.simulation.plan import plan
+from reliability.simulation.plan import EDITIONS, LATEST, plan
 from reliability.simulation.runner import (
     Outcome,
     Total,
@@ -45,16 +45,20 @@ def main() -> int:
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m reliability.simulation", description=__doc__)
-    parser.add_argument("--seeds", type=int, default=2_000, help="how many (2000); for --mutants: at most, for each")
-    parser.add_argument("--first", type=int, default=0, help="the first of them (0)")
+    parser.add_argument("--seeds", type=int, help="how many (2000); for --mutants: at most, for each")
+    parser.add_argument("--first", type=int, default=0, help="the first of them (0); so a part of the gate's is run")
     parser.add_argument("--jobs", type=int, default=1, help="processes (1)")
     parser.add_argument("--seed", type=int, help="live through this one seed again, and tell its events")
     parser.add_argument("--events", help="of this seed only these events: 3,17,20")
+    parser.add_argument("--edition", type=int, choices=EDITIONS, default=LATEST, help="of the plan of this seed")
     parser.add_argument("--mutant", help="with this defect in the engine")
     parser.add_argument("--mutants", nargs="*", metavar="NAME", help="find each of these defects (all)")
     parser.add_argument("--gate", action="store_true", help=f"{GATE_SEEDS:,} seeds; goes on where it was stopped")
     parser.add_argument("--json", action="store_true", help="one line of JSON at the end")
-    return parser.parse_args()
+    options = parser.parse_args()
+    if options.seeds is None:
+        options.seeds = GATE_SEEDS if options.gate else 2_000
+    return options
 
 
 # --- many seeds -----------------------------------------------------------------------------------------------------
@@ -62,13 +66,12 @@ def _options() -> argparse.Namespace:
 
 def _many(options: argparse.Namespace) -> int:
     seeds = range(options.first, options.first + options.seeds)
-    before = Total()
+    before, wanted = Total(), seeds
     if options.gate:
-        seeds = range(GATE_SEEDS)
-        before = _load()
-        seeds = range(before.seeds, seeds.stop)
+        before = _load(seeds)
+        seeds = range(seeds.start + before.seeds, seeds.stop)
         if before.seeds:
-            print(f"Going on at seed {before.seeds:,} of {GATE_SEEDS:,}.", file=sys.stderr)
+            print(f"Going on at seed {seeds.start:,} of {seeds.stop:,}.", file=sys.stderr)
     began = time.monotonic()
 
     def progress(total: Total) -> None:
@@ -78,7 +81,7 @@ def _many(options: argparse.Namespace) -> int:
             print(f"{done:,} of {all_:,} seeds, {len(total.failures)} failed, {left_s / 60:.0f} min left",
                   file=sys.stderr)  # fmt: skip
         if options.gate and not total.failures:
-            _save(before, total)
+            _save(before, total, wanted)
 
     total = run_in_processes(seeds, jobs=options.jobs, progress=progress)
     total.add(before)
@@ -135,7 +138,7 @@ def _commit() -> str:
 
 
 def _replay(options: argparse.Namespace) -> int:
-    what = plan(options.seed)
+    what = plan(options.seed, edition=options.edition)
     if options.events is not None:
         what = with_events(what, [int(number) for number in options.events.split(",") if number])
     print(f"Seed {what.seed}, {what.duration_s:.0f} s, {what.settings}")
@@ -176,21 +179,22 @@ def _find(name: str, *, seeds: int) -> tuple[mutants.Mutant, Outcome | None, flo
 # --- the gate's state -----------------------------------------------------------------------------------------------
 
 
-def _load() -> Total:
-    """What was done of this commit before."""
+def _load(seeds: range) -> Total:
+    """What was done of these seeds at this commit before."""
     total = Total()
     if STATE.exists():
         found: dict[str, Any] = json.loads(STATE.read_text())
-        if found["commit"] == _commit():
+        if found["commit"] == _commit() and found["of"] == [seeds.start, seeds.stop]:
             total.seeds, total.operations, total.seconds = found["seeds"], found["operations"], found["seconds"]
             total.counts.update(found["counts"])
     return total
 
 
-def _save(before: Total, total: Total) -> None:
+def _save(before: Total, total: Total, seeds: range) -> None:
     counts = before.counts + total.counts
     found = {
         "commit": _commit(),
+        "of": [seeds.start, seeds.stop],
         "seeds": before.seeds + total.seeds,
         "operations": before.operations + total.operations,
         "seconds": before.seconds + total.seconds,

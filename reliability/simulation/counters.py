@@ -21,7 +21,7 @@ FAULTS = (
     "boot 0", "boot 1", "boot 78", "boot hang", "boot killed", "boot oom", "clock set back", "clock set forward",
     "code broken", "daemon frozen", "daemon killed", "daemon killed after commit", "daemon killed before commit",
     "daemon stopped", "delay reply", "delay request", "deploy", "disk full", "double reply", "double request",
-    "exit 0", "fsync fails", "lose reply", "lose request", "poison", "power cut", "spawn error",
+    "exit 0", "fsync fails", "lose reply", "lose request", "poison", "power cut", "release rolled", "spawn error",
     "what boots need is away", "worker deaf", "worker frozen", "worker killed", "worker recycles itself",
 )  # fmt: skip
 ERRORS = (
@@ -30,7 +30,9 @@ ERRORS = (
     "worker_unhealthy",
 )  # fmt: skip
 SELDOM = (
-    "caller cannot know", "daemon could not start", "group failing", "mailbox used", "poison run dead",
+    "caller cannot know", "child start said again", "child started", "children cancelled", "daemon could not start",
+    "gather done", "gather parked", "group failing", "mailbox used", "old release finished a run", "outcomes told",
+    "parent told of a failure", "poison run dead", "roll found after a restart",
     "run retried by a person", "runs handed back", "schedule fired", "several callers in one transaction",
     "signal taken", "stale write rejected", "suspect cleared", "suspect run alone", "wait timed out", "worker thawed",
 )  # fmt: skip

@@ -4,20 +4,26 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
+from unittest import mock
 
 from reliability.simulation import shop
 from reliability.simulation.counters import count
 from reliability.simulation.loop import DaemonLoop
 from reliability.simulation.machine import Processes
+from reliability.simulation.worker import VERSION
 from tako.config.model import Config, GroupSettings
+from tako.engine import registry as registry_rows
+from tako.engine.store import Store
 from tako.engine.writer import Writer, _Call
 from tako.errors import TakoError
-from tako.host import recovery
+from tako.host import activation, recovery
 from tako.host.app import AppHost
 from tako.host.groups import Groups
+from tako.host.launch import Launch
 from tako.host.lock import Lock
 from tako.host.places import Places, places_in
 from tako.logs.hub import Hub
@@ -71,6 +77,8 @@ class SimulatedWriter(Writer):
 class SimulatedGroups(Groups):
     """The real groups, which start simulated workers."""
 
+    _host: SimulatedHost
+
     def spawn_request(self, group: str, worker_id: str, solo: bool) -> SpawnRequest:
         """What to start for a worker of this group."""
         host = self._host
@@ -78,6 +86,7 @@ class SimulatedGroups(Groups):
         return SpawnRequest(
             argv=["worker"],
             env={
+                VERSION: str(host.version),
                 env.GROUP: group,
                 env.CONCURRENCY: "1" if solo else str(settings.concurrency),
                 env.IDLE_TIMEOUT_MS: str(round(settings.idle_timeout_s * 1000)),
@@ -134,7 +143,9 @@ class SimulatedHost(AppHost):
             clock=world.clock,
             rng=rng,
             on_fatal=self._stop_at_once,
+            fixed=settings.is_server,
         )
+        self.version = world.version
         self._world = world
         self._loop = loop
         self._lock = _SimulatedLock(places.lock)
@@ -144,20 +155,52 @@ class SimulatedHost(AppHost):
         """As the real one, without files and sockets."""
         self._lock.take()
         self.store = self._world.disk.open()
+        if self.is_fixed and self.store.active_release:
+            self.release = self.store.active_release
         self._wire(self._loop)
-        self.read_code()
+        if self.is_fixed:
+            self._world.version = version_of(self.release) if self.store.active_release else self._world.version
+        self.read_code(self._world.version)
         await recovery.recover(self)
 
-    def read_code(self) -> None:
-        """What is on disk is the current code."""
-        version = self._world.version
+    def read_code(self, version: int) -> None:
+        """This is the current code."""
+        self.version = version
         self.code.scan = shop.scan(version)
         self._digest = f"code-{version}"
         self.code._fingerprint = _Fingerprint(self._digest)  # type: ignore[assignment]
 
+    async def serve(self) -> None:
+        """After `start`, on a server: the release that is active, or the first one that ever was."""
+        if self.store.active_release is None:
+            await self.writer.do(Store.activate, release="")  # until the first switch nobody may claim
+        if not self.store.active_release:
+            await self.roll(self._world.version)
+            return
+        for registry in (await activation.told_by(self, release=self.release)).values():
+            self.registry.told(registry)
+        self.begin()
+
+    async def roll(self, version: int, *, dies: str | None = None) -> None:
+        """As `tako-server` does it, once its gate has booted every group of the release."""
+        release = f"r{version}"
+        told: dict[str, Any] = {group: shop.registry(group, version) for group in shop.GROUPS}
+        for registry in told.values():
+            await self.writer.do(registry_rows.save, release=release, registry=registry, now_ms=self.clock.now_ms())
+        self._world.oracle.releases.rolls(release)
+        self._world.doom(dies)
+        await activation.flip(self, release=release, roll=f"roll of {release}", told=told)
+        self._world.oracle.releases.rolled(release)
+        self.read_code(version)
+        with mock.patch.object(activation, "_code_of", lambda host, config: host.code):
+            activation.follow(self, cast(Launch, _Release(self.config, release)), told, secrets=self.secrets)
+        if not self.has_begun:
+            self.begin(proven=told.keys())
+        self._world.rolled()
+
     def code_saved(self) -> None:
         """The watcher has seen a change."""
-        self.read_code()
+        self.read_code(self._world.version)
         self.code_changed(["workflows"])
 
     def _make_writer(self, loop: asyncio.AbstractEventLoop) -> Writer:
@@ -196,6 +239,19 @@ class SimulatedHost(AppHost):
         self._world.timeline.later(0.001, self._world.kill_daemon, self._loop)
 
 
+def version_of(release: str) -> int:
+    """Of which code a release is made."""
+    return int(release.removeprefix("r"))
+
+
+class _Release(NamedTuple):
+    """What `activation.follow` wants to know of a release."""
+
+    config: Config
+    release: str
+    variables: Mapping[str, str] = MappingProxyType({})
+
+
 class _Fingerprint:
     def __init__(self, digest: str) -> None:
         self.digest = digest
@@ -220,18 +276,31 @@ class Daemon:
     async def _serve(self) -> None:
         try:
             await self.host.start()
+            self.world.oracle.daemon_started(self.host)
+            if self.host.is_fixed:
+                await self.host.serve()
+            else:
+                self.host.begin()
         except TakoError:
             # The disk takes nothing: the process ends with the reason, and is started again by whoever watches it.
             count("daemon could not start")
             self.world.timeline.later(0.001, self.world.daemon_stopped, self.loop)
             return
         self.is_listening = True
-        self.world.oracle.daemon_started(self.host)
-        self.host.begin()
 
     def stop(self) -> None:
         """SIGTERM: as `tako dev` stops."""
         self.loop.enter(lambda: self.loop.create_task(self._stop()))
+
+    def roll(self, version: int, *, dies: str | None) -> None:
+        """Somebody deploys. `dies`: the daemon is killed before or after the commit that lets the release claim."""
+        self.loop.enter(lambda: self.loop.create_task(self._roll(version, dies)))
+
+    async def _roll(self, version: int, dies: str | None) -> None:
+        try:
+            await self.host.roll(version, dies=dies)
+        except TakoError:
+            count("roll refused by the store")
 
     async def _stop(self) -> None:
         await self.host.stop()

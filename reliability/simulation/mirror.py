@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 _COLUMNS = (
     "seq, id, workflow, status, lane, parked, run_at_ms, key, epoch, worker_id, crashes, lifetime_crashes, "
-    "suspect_ms, generation, ended_ms, reason, failures, scheduled_for_ms, created_ms, claimed_ms"
+    "suspect_ms, generation, ended_ms, reason, failures, scheduled_for_ms, created_ms, claimed_ms, parent"
 )
 # All invariants, as the engine itself asks them, after so many commits; what has changed is looked at after each.
 _FULL_CHECK_EVERY = 24
@@ -45,6 +45,7 @@ class Row(NamedTuple):
     scheduled_for_ms: int | None
     created_ms: int
     claimed_ms: int | None
+    parent: int | None
 
     @property
     def has_ended(self) -> bool:

@@ -17,7 +17,21 @@ from reliability.simulation.daemon import SimulatedWriter
 from reliability.simulation.machine import Disk
 from reliability.simulation.timeline import BEGINNING_MS
 from tako.cron import ticker
-from tako.engine import claims, endings, guard, intake, leases, limits, sql, steps, waiters, wakers, writer
+from tako.engine import (
+    children,
+    claims,
+    endings,
+    guard,
+    intake,
+    leases,
+    limits,
+    runs,
+    sql,
+    steps,
+    waiters,
+    wakers,
+    writer,
+)
 from tako.engine.dispatcher import Dispatcher
 from tako.engine.leases import Leases, Released
 from tako.engine.store import Store
@@ -252,6 +266,71 @@ def _runs_start_early() -> Patches:
     return [_sql("due_runs", "run_at_ms <= :now_ms", "run_at_ms <= :now_ms + 3000")]
 
 
+def _children_without_their_step() -> Patches:
+    """E1: a child is stored, and that it was started is not; the next attempt starts another one."""
+
+    def start(store: Any, *, run_id: str, worker_id: str, epoch: int, step_name: str, new: Any, now_ms: int) -> Any:
+        run = guard.find(store, run_id)
+        if not guard.holds(run, worker_id=worker_id, epoch=epoch):
+            raise guard.stale(run)
+        new["parent_id"] = run_id
+        return intake.enqueue(store, [new], now_ms=now_ms)[0]
+
+    return [_put(children, "start", start)]
+
+
+def _gathers_end_early() -> Patches:
+    """E1, L1: of several children the last one is not waited for."""
+    real = wakers.unfinished
+    return [_put(wakers, "unfinished", lambda store, runs: real(store, runs)[:-1])]
+
+
+def _failures_are_called_success() -> Patches:
+    """E6: a parent is told that its child has succeeded, whatever became of it."""
+    real = children._outcome
+
+    def outcome(reader: Any, run_id: str) -> Any:
+        found = real(reader, run_id)
+        return {**found, "status": "succeeded", "result_json": "null"} if found["status"] == "dead" else found
+
+    return [_put(children, "_outcome", outcome)]
+
+
+def _cancels_leave_children() -> Patches:
+    """E6: who cancels a run leaves its children to themselves."""
+    return [_put(endings, "cancel_children", lambda store, run, *, reason, now_ms: [])]
+
+
+# --- releases -------------------------------------------------------------------------------------------------------
+
+
+def _old_releases_claim() -> Patches:
+    """O4: the workers of a release that is superseded, or not accepted yet, get runs; nobody keeps them from asking."""
+    real = claims.claim
+
+    def claim(store: Any, *, release: str, **how: Any) -> Any:
+        return real(store, release=store.active_release or release, **how)
+
+    return [_put(runs, "claim", claim), _put(WorkerPool, "may_claim", lambda self, worker_id: True),
+            _put(WorkerPool, "_do_stop_claims", lambda self, effect: None)]  # fmt: skip
+
+
+def _rolls_are_forgotten() -> Patches:
+    """D1: the release that is active is known to this daemon only."""
+
+    def activate(self: Store, release: str) -> None:
+        if self.get_meta("active_release") is None or not self.get_meta("active_release"):
+            self.set_meta("active_release", release)
+        self.active_release = release
+
+    return [_put(Store, "activate", activate)]
+
+
+def _proven_code_is_tried_again() -> Patches:
+    """Row 18: who has passed the gate of a deploy must boot once more before enqueues are accepted."""
+    return [_row(events.NewCode, "18", lambda turn, event: rows.row_18(turn, events.NewCode()))]
+
+
 # --- invariants and liveness ----------------------------------------------------------------------------------------
 
 
@@ -426,6 +505,13 @@ _ALL = (
     ("waits park again", "E9", _waits_park_again),
     ("keys are not unique", "E10", _keys_are_not_unique),
     ("runs start early", "E11", _runs_start_early),
+    ("children without their step", "E1", _children_without_their_step),
+    ("gathers end early", "E1", _gathers_end_early),
+    ("failures are called success", "E6", _failures_are_called_success),
+    ("cancels leave children", "E6", _cancels_leave_children),
+    ("old releases claim", "O4", _old_releases_claim),
+    ("rolls are forgotten", "D1", _rolls_are_forgotten),
+    ("proven code is tried again", "S2", _proven_code_is_tried_again),
     ("parked without a waiter", "I4", _parked_without_a_waiter),
     ("poison has no cap", "L2", _poison_has_no_cap),
     ("neighbours are charged", "L3", _neighbours_are_charged),

@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 from reliability.simulation.counters import count
 from reliability.simulation.deaths import Deaths
+from reliability.simulation.families import Families
 from reliability.simulation.groups import GroupWatch
-from reliability.simulation.mirror import REACHABLE, Change, Mirror, Step
+from reliability.simulation.mirror import REACHABLE, Change, Mirror, Row, Step
+from reliability.simulation.releases import Releases
 from tako.supervisor import events
 from tako.supervisor.turn import Turn
 
@@ -49,6 +51,8 @@ class Oracle:
         self.mirror = Mirror(self.fail)
         self.deaths = Deaths(world, self.fail)
         self.groups = GroupWatch(world, self.fail)
+        self.families = Families(world, self.fail)
+        self.releases = Releases(world, self.fail)
         self.operations = 0
         self._set_at = float("-inf")
         # enqueues
@@ -202,7 +206,9 @@ class Oracle:
             epoch = self._parked.setdefault(key, asked["epoch"])
             if epoch != asked["epoch"]:
                 self.fail("E9", f"{row.id} parked at {asked['step_name']!r} at epoch {epoch} and at {asked['epoch']}")
-        if "runs" not in asked:
+        if "runs" in asked:
+            self.families.parked(asked, data)
+        else:
             self._same_again(asked, data["parked"])
 
     def _finished(self, asked: Message, data: Any) -> None:
@@ -242,7 +248,10 @@ class Oracle:
             self._check_change(change)
         for step in steps:
             self._check_step(step, before.get(step.run))
+        for change in changes:
+            self.families.check_change(change)
         self.deaths.committed(changes, before)
+        self.releases.committed(store, changes)
 
     def _check_change(self, change: Change) -> None:
         before, row = change
@@ -251,7 +260,7 @@ class Oracle:
             before = row._replace(status="pending", epoch=0, ended_ms=None)
         if before.has_ended:
             self._retries[row.id] += 1
-            if self._retries[row.id] > self._retries_asked[row.id]:
+            if self._retries[row.id] > self.retries_asked(row):
                 self.fail("E6", f"{before} became {row}")
         elif row.status not in REACHABLE[before.status]:
             self.fail("states", f"{before} became {row}")
@@ -264,6 +273,15 @@ class Oracle:
             # What its mailbox still held is told in a warning of the run; nobody will take it (E8).
             for key in [key for key in self._signals if key[0] == row.id]:
                 del self._signals[key]
+
+    def retries_asked(self, row: Row) -> int:
+        """How often people have asked for this run to begin again, or for one that has started it."""
+        asked = self._retries_asked[row.id]
+        return asked if row.parent is None else asked + self.retries_asked(self.mirror.rows[row.parent])
+
+    def may_retry(self, row: Row) -> bool:
+        """Whether it may have begun again at any moment."""
+        return self.retries_asked(row) > 0
 
     def _check_new(self, change: Change) -> None:
         row = change.after
@@ -332,6 +350,7 @@ class Oracle:
         """The daemon starts a worker."""
         self.operations += 1
         self.groups.process_starts(worker)
+        self.releases.process_starts(worker)
 
     def process_ended(self, life: Life) -> None:
         """A process is gone."""
@@ -358,6 +377,7 @@ class Oracle:
         self.operations += 1
         count("daemon started")
         self.groups.daemon_started()
+        self.releases.daemon_started(host.store)  # type: ignore[arg-type]
         self.mirror._changes = -1
         changes, _ = self.mirror.look(host.store)  # type: ignore[arg-type]
         for change in changes:
@@ -450,6 +470,8 @@ _JUDGES: dict[str, Any] = {
     "claim_runs": Oracle._claimed,
     "save_step": Oracle._saved,
     "park": Oracle._park_answered,
+    "start_child": lambda self, asked, data: self.families.started(asked, data),
+    "load_outcomes": lambda self, asked, data: self.families.told(asked, data),
     "finish": Oracle._finished,
     "signal_run": Oracle._signalled,
     "retry": Oracle._retried,

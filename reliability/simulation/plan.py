@@ -12,7 +12,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from reliability.simulation.shop import SCRIPTS, SIGNALS, Script, Wanted
+from reliability.simulation.shop import SCRIPTS, SIGNALS, Line, Script, Wanted
+
+# Each knows what those before it knew, and more. What they drew stays as it was, so a seed that has failed under an
+# earlier one is still that history. 2 has what 1 has not: families that gather, servers to which releases are rolled.
+EDITIONS = (1, 2)
+LATEST = EDITIONS[-1]
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +31,7 @@ class Settings:
     boot_timeout_s: float
     drain_timeout_s: float
     faults: tuple[str, ...]
+    is_server: bool = False  # code comes as releases that a gate has proven, and not from files that are saved
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,9 +59,14 @@ class Plan:
     runs: dict[str, Wanted]
 
 
-def plan(seed: int) -> Plan:
+def plan(seed: int, *, edition: int = LATEST) -> Plan:
     """The plan of a seed."""
-    return _Planner(seed).plan()
+    planner = _Planner(seed)
+    settings, duration_s = planner.first()
+    if edition >= 2:
+        settings = planner.second(settings, duration_s)
+    planner.events.sort(key=lambda event: event.at)
+    return Plan(seed, settings, duration_s, tuple(planner.events), planner.runs)
 
 
 MESSAGE_FAULTS = ("lose", "double", "delay")
@@ -76,7 +87,8 @@ class _Planner:
         self.runs: dict[str, Wanted] = {}
         self.signals = 0
 
-    def plan(self) -> Plan:
+    def first(self) -> tuple[Settings, float]:
+        """All that the first edition knows."""
         rng = self.rng
         # Most histories are short, since most defects show in a few seconds; what needs a lease to run out gets longer.
         is_long = rng.random() < 0.08
@@ -101,8 +113,30 @@ class _Planner:
                 self._fault(name, rng.uniform(0.5, duration_s))
         if rng.random() < 0.12:
             settings, duration_s = self._scenario(settings, duration_s)
-        self.events.sort(key=lambda event: event.at)
-        return Plan(self.seed, settings, duration_s, tuple(self.events), self.runs)
+        return settings, duration_s
+
+    def second(self, settings: Settings, duration_s: float) -> Settings:
+        """Families that gather their children, and servers, beside all that was there before."""
+        self.rng = rng = random.Random(f"second plan {self.seed}")
+        if rng.random() < 0.3:
+            for _ in range(rng.randint(1, 2)):
+                at = rng.uniform(0, duration_s * 0.6)
+                self._enqueue(at, "gather")
+                if rng.random() < 0.25:
+                    self._event(at + rng.uniform(0.2, 3), "cancel", id=f"run-{len(self.runs) - 1}")
+            for _ in range(rng.randint(0, 3)):
+                command = rng.choice(("start_child", "park", "load_outcomes"))
+                self._event(rng.uniform(0, duration_s), "message", fault=rng.choice(MESSAGE_FAULTS[:2]), kind="worker",
+                            command=command, is_reply=rng.random() < 0.7)  # fmt: skip
+        if rng.random() < 0.03:
+            self._hang_up(rng.uniform(0.5, duration_s))
+        if rng.random() < 0.2:
+            settings = replace(settings, is_server=True)
+            self.events = [_on_a_server(event) for event in self.events if event.what != "mend code"]
+            for _ in range(rng.randint(1, 2)):
+                dies = rng.choice((None, None, None, "before commit", "after commit"))
+                self._event(rng.uniform(0.5, duration_s), "roll", dies=dies)
+        return settings
 
     def _event(self, at: float, what: str, **args: Any) -> None:
         self.events.append(Event(round(at, 3), what, args))
@@ -169,6 +203,14 @@ class _Planner:
             self._event(2.5 + at, "cancel", id=run_id)
         return settings, max(duration_s, 12.0)
 
+    def _hang_up(self, at: float) -> None:
+        """The connection of a caller is lost whose enqueue waits for the first worker of new code."""
+        self._event(at, "deploy")
+        self.runs[run_id := f"run-{len(self.runs)}"] = Wanted("charge", SCRIPTS["charge"])
+        self._event(at + 0.003, "enqueue", ids=[run_id])
+        self._event(at + 0.008, "message", fault="lose", kind="caller", command=None, is_reply=False)
+        self._event(at + 0.009, "look", id=run_id)
+
     # --- callers ----------------------------------------------------------------------------------------------------
 
     def _enqueue(self, at: float, kind: str) -> None:
@@ -177,7 +219,7 @@ class _Planner:
         ids = []
         for _ in range(many):
             run_id = f"run-{len(self.runs)}"
-            self.runs[run_id] = wanted = _RUNS[kind](rng)
+            self.runs[run_id] = wanted = (_RUNS | _RUNS_OF_FAMILIES)[kind](rng)
             if rng.random() < 0.1:
                 wanted.fields["delay_ms"] = rng.choice((500, 5_000))
             if rng.random() < 0.05:
@@ -300,6 +342,27 @@ def _family(rng: random.Random) -> Wanted:
     return Wanted("family", script)
 
 
+def _gather(rng: random.Random) -> Wanted:
+    """Several children at once, some of which end badly, and what their parent makes of it."""
+    names = [f"c{at}" for at in range(rng.randint(2, 4))]
+    kinds = {name: rng.choice(("child", "child", "post", "stillborn", "nap")) for name in names}
+    is_strict = rng.random() < 0.4
+    starts: list[Line] = [("start", name, kind) for name, kind in kinds.items()]
+    if rng.random() < 0.4:
+        starts.insert(rng.randint(1, len(starts)), ("step", "between", rng.uniform(0.1, 2.0)))
+    script: Script = (("step", "a"), *starts, ("gather", tuple(names), is_strict), ("step", "b"))
+    return Wanted("family", script, ends="dead" if is_strict and "stillborn" in kinds.values() else "succeeded")
+
+
+def _on_a_server(event: Event) -> Event:
+    """No file is saved there: new code is a release, and what breaks boots is outside of it."""
+    if event.what == "deploy":
+        return replace(event, what="roll", args={"dies": None})
+    if event.what == "break code":
+        return replace(event, what="break outside", args={"how": event.args["how"], "for_s": 300.0})
+    return event
+
+
 def _expiring(rng: random.Random) -> Wanted:
     return Wanted("charge", SCRIPTS["charge"], {"expires": rng.choice((200, 2_000))}, "either")
 
@@ -331,3 +394,5 @@ _RUNS: dict[str, Callable[[random.Random], Wanted]] = {
     "family": _family,
     "expiring": _expiring,
 }
+# Of the second edition.
+_RUNS_OF_FAMILIES: dict[str, Callable[[random.Random], Wanted]] = {"gather": _gather}

@@ -9,7 +9,8 @@ from tako.discovery.declarations import Declaration
 from tako.discovery.scan import Scan, WorkflowFile
 
 # What a script is made of: ("step", name) or ("step", name, seconds) · ("sleep", name, ms) · ("wait", name, signal,
-# timeout_ms or None) · ("fail", until_attempt) · ("fatal",) · ("stop",) · ("die", name) · ("child", name)
+# timeout_ms or None) · ("fail", until_attempt) · ("fatal",) · ("stop",) · ("die", name) · ("child", name) · ("start",
+# name, workflow) · ("gather", names, whether one that failed fails the parent)
 Line = tuple[Any, ...]
 Script = tuple[Line, ...]
 
@@ -32,6 +33,7 @@ SCRIPTS: dict[str, Script] = {
     "single": PLAIN,
     "few": PLAIN,
 }
+STILLBORN: Script = (("step", "a"), ("fatal",))
 SCHEDULES: dict[str, list[dict[str, Any]]] = {
     "tick": [{"kind": "every", "interval_ms": 20_000}],
     "tock": [{"kind": "every", "interval_ms": 10_000, "overlap": "queue"}],
@@ -56,12 +58,12 @@ class Wanted:
 
 def script_of(workflow: str) -> Script:
     """What a run does that nobody has described: one that a schedule, a parent or a death has made."""
-    return SCRIPTS.get(workflow, PLAIN)
+    return STILLBORN if workflow == "stillborn" else SCRIPTS.get(workflow, PLAIN)
 
 
 WORKFLOWS = (
     "charge", "shaky", "order", "nap", "poison", "broken", "quits", "family", "child", "narrow", "slowly", "single",
-    "few", "mourn", "tick", "tock", "post",
+    "few", "mourn", "stillborn", "tick", "tock", "post",
 )  # fmt: skip
 
 

@@ -28,7 +28,9 @@ RECONNECT_S = 15.0
 DIAL_AGAIN_S = 0.4
 AGAIN_S = 0.5
 CLAIM_WAIT_MS = 60_000
-KEPT = frozenset({"save_step", "park", "finish", "release_runs", "start_child"})
+KEPT = frozenset({"save_step", "park", "finish", "release_runs", "start_child", "load_outcomes"})
+# Which code it runs: of the release that was active, or in the folder, when it was started.
+VERSION = "SIMULATED_VERSION"
 OnReply = Callable[[Message], None]
 
 
@@ -46,7 +48,7 @@ class Worker(Life):
         self.places = int(request.env[env.CONCURRENCY])
         self.idle_timeout_s = int(request.env[env.IDLE_TIMEOUT_MS]) / 1000
         self.drain_timeout_s = int(request.env[env.DRAIN_TIMEOUT_MS]) / 1000
-        self.version = world.version
+        self.version = int(request.env[VERSION])
         self.boot = boot
         self.wire: Wire | None = None
         self.has_greeted = False
@@ -355,6 +357,7 @@ class Attempt:
         self.at = 0
         self.is_over = False
         self.is_finishing = False
+        self._gathers = 0
 
     def over(self) -> None:
         """It is ours no more."""
@@ -369,7 +372,7 @@ class Attempt:
                 self._finish("succeeded", result_json=json.dumps(self.run_id))
                 return
             line = self.script[self.at]
-            if line[0] in ("step", "sleep", "wait") and line[1] in self.memo:
+            if line[0] in ("step", "sleep", "wait", "start") and line[1] in self.memo:
                 self.at += 1
                 continue
             self._LINES[line[0]](self, line)
@@ -426,6 +429,39 @@ class Attempt:
             self._join(name, data["id"])
 
         self._ask({"command": "start_child", "step_name": name, "run": new}, started)
+
+    def _start(self, line: tuple[Any, ...]) -> None:
+        """Start a child, and go on. As the SDK does, each attempt makes up an id; the first one counts."""
+        _, name, workflow = line
+        new = {"id": f"{self.run_id}.{name}@{self.epoch}", "workflow": workflow, "payload_json": "{}"}
+        self._ask({"command": "start_child", "step_name": name, "run": new},
+                  lambda data: self._saved(name, json.dumps(data)))  # fmt: skip
+
+    def _gather(self, line: tuple[Any, ...]) -> None:
+        """Park until all have ended, then ask how; again if one has begun anew meanwhile."""
+        _, names, is_strict = line
+        ids = [json.loads(self.memo[name])["id"] for name in names]
+        self._gathers += 1
+
+        def parked(data: Any) -> None:
+            if data["parked"]:
+                count("gather parked")
+                self.over()
+            else:
+                self._ask({"command": "load_outcomes", "runs": ids}, ended)
+
+        def ended(data: Any) -> None:
+            ends = [outcome["status"] for outcome in data["outcomes"]]
+            if any(status in ("pending", "running") for status in ends):
+                self._gather(line)
+            elif is_strict and ends != ["succeeded"] * len(ids):
+                self._fatal(line)
+            else:
+                count("gather done")
+                self.at += 1
+                self.worker.later(0.001, self.go_on)
+
+        self._ask({"command": "park", "step_name": f"gather#{self._gathers}", "runs": ids}, parked)
 
     def _join(self, name: str, child_id: str) -> None:
         def answered(data: Any) -> None:
@@ -490,6 +526,7 @@ class Attempt:
 Attempt._LINES = {
     "step": Attempt._step, "sleep": Attempt._sleep, "wait": Attempt._wait, "child": Attempt._child,
     "fail": Attempt._fail, "fatal": Attempt._fatal, "stop": Attempt._stop, "die": Attempt._die,
+    "start": Attempt._start, "gather": Attempt._gather,
 }  # fmt: skip
 
 

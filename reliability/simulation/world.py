@@ -55,6 +55,7 @@ class World:
         self.steps = 0
         self._daemons = 0
         self._workers = 0
+        self._releases = 1
         self._dies: str | None = None
         self._dies_for_s = 0.0
         self._signals = 0
@@ -377,6 +378,25 @@ class World:
             count("fault: worker recycles itself")
             worker.recycle()
 
+    def _roll(self, args: dict[str, Any]) -> None:
+        """A release that a gate has proven takes over, on a server."""
+        if self.daemon is not None and self.daemon.is_listening and not self.daemon.loop.is_frozen:
+            count("fault: release rolled")
+            self._releases += 1
+            self.daemon.roll(self._releases, dies=args["dies"])
+
+    def doom(self, moment: str | None) -> None:
+        """Have the daemon killed at this moment of the transaction that comes."""
+        if moment is not None:
+            self._dies, self._dies_for_s = moment, 0.3
+
+    def rolled(self) -> None:
+        """The daemon follows: the code that counts is another."""
+        assert self.daemon is not None
+        self.version = self.daemon.host.version
+        self.oracle.code_saved()
+        self.oracle.releases.followed()
+
     def _deploy(self, args: dict[str, Any]) -> None:
         count("fault: deploy")
         self._save_code()
@@ -414,7 +434,7 @@ _EVENTS: dict[str, Callable[[World, dict[str, Any]], None]] = {
     "stop daemon": World._stop_daemon, "freeze daemon": World._freeze_daemon, "power cut": World._power_cut,
     "disk full": World._disk_full, "fsync": World._fsync, "clock": World._clock, "break code": World._break_code,
     "mend code": World._mend_code, "break outside": World._break_outside, "deploy": World._deploy,
-    "spawn error": World._spawn_error, "recycle worker": World._recycle_worker,
+    "spawn error": World._spawn_error, "recycle worker": World._recycle_worker, "roll": World._roll,
 }  # fmt: skip
 
 __all__ = ["Violation", "World"]

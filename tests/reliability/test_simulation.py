@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from reliability.simulation import counters, kept
 from reliability.simulation.mutants import MUTANTS, broken
-from reliability.simulation.plan import plan
+from reliability.simulation.plan import EDITIONS, plan
 from reliability.simulation.runner import first_failure, live, with_events
 from reliability.simulation.shrink import shrink
 
@@ -34,8 +34,9 @@ def test_every_seed_that_has_ever_failed_holds() -> None:
     assert len(kept.seeds()) >= 3
 
     for seed in kept.seeds():
-        outcome = live(plan(seed))
-        assert outcome.rule is None, f"seed {seed}: {outcome.words}"
+        for edition in EDITIONS:
+            outcome = live(plan(seed, edition=edition))
+            assert outcome.rule is None, f"seed {seed}, edition {edition}: {outcome.words}"
 
 
 @pytest.mark.timeout(3600)
@@ -51,7 +52,7 @@ def test_ten_thousand_histories_break_no_promise_and_what_must_happen_in_them_ha
 
 @pytest.mark.timeout(3600)
 def test_every_seeded_defect_is_found() -> None:
-    assert len(MUTANTS) >= 24
+    assert len(MUTANTS) >= 45
 
     found = simulate("--mutants", "--seeds", str(SEEDS_OF_A_DEFECT), "--jobs", str(JOBS))
 

@@ -1,7 +1,7 @@
 """The table walked through: every state that few events can reach, and long random histories.
 
 In each state the invariants hold, and from each the group can be served again: there is no state without an exit.
-`TAKO_WALK_DEPTH` and `TAKO_WALK_HISTORIES` make it larger before a release.
+`TAKO_WALK_DEPTH`, `TAKO_WALK_EVENTS` and `TAKO_WALK_HISTORIES` make it larger before a release.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ from tako.supervisor.states import (
 from tako.supervisor.turn import HELD_LIMIT, Turn
 
 DEPTH = int(os.environ.get("TAKO_WALK_DEPTH", "3"))
+EVENTS = int(os.environ.get("TAKO_WALK_EVENTS", "4"))
 HISTORIES = int(os.environ.get("TAKO_WALK_HISTORIES", "1000"))
 
 ENDS = (
@@ -102,6 +103,7 @@ class Walker:
         yield self.tick(world)
         yield self.step(shifted(world, 0.5), events.Tick())
         yield self.step(world, events.NewCode())
+        yield self.step(world, events.NewCode(proven=True))
         yield self.step(world, events.OperatorRetry())
         yield self.step(world, events.Shutdown(timeout_s=30))
         yield self.step(world, events.Recorded("adopted", alive=False, same_boot=True))
@@ -307,6 +309,23 @@ def test_every_state_within_reach_holds_the_invariants_and_has_an_exit_and_every
     assert declared - rows == {"gave up"}, "rows that no state reaches"
 
 
+@pytest.mark.parametrize("min_workers", [0, 2])
+def test_every_state_that_two_workers_can_reach_from_the_beginning_holds_the_invariants_and_has_an_exit(
+    min_workers: int,
+) -> None:
+    walker = Walker(GroupConfig(min_workers=min_workers, max_workers=2, concurrency=1))
+    frontier = {canonical(World(GroupState()))}
+    seen = set(frontier)
+    for _ in range(EVENTS):
+        reached = {canonical(after) for world in frontier for after in walker.moves(world)}
+        frontier = {world for world in reached if len(world.state.slots) <= 2} - seen
+        seen |= frontier
+    print(f"{len(seen)} states within {EVENTS} events, {len(walker.rows)} rows")
+    for world in seen:
+        heals(walker, world)
+    assert len(seen) > 3 * 4**EVENTS
+
+
 @pytest.mark.parametrize("chunk", range(5))
 def test_long_histories_hold_the_invariants_and_end_served(chunk: int) -> None:
     for seed in range(chunk, HISTORIES, 5):
@@ -331,7 +350,8 @@ def _random_move(walker: Walker, world: World, rng: random.Random) -> World:
     if chance < 0.45:
         return walker.step(shifted(world, rng.uniform(0, 3)), events.Tick())
     if chance < 0.5:
-        return walker.step(world, rng.choice([events.NewCode(), events.OperatorRetry(), events.Shutdown(30)]))
+        changes = [events.NewCode(), events.NewCode(proven=True), events.OperatorRetry(), events.Shutdown(30)]
+        return walker.step(world, rng.choice(changes))
     if chance < 0.6 or not world.state.slots:
         return walker.step(world, events.Work())
     slot = rng.choice(world.state.slots)
