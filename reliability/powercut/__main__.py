@@ -11,6 +11,7 @@ from pathlib import Path
 
 from reliability.powercut import failing, failing_daemon, judge, record
 from reliability.powercut.failing_daemon import Fault
+from reliability.powercut.judge import Verdict
 
 # The start makes some 130 writes and 9 syncs; these are met later, by the daemon at work.
 FAULTS = tuple(
@@ -27,25 +28,31 @@ def main() -> int:
     parser.add_argument("--gate", action="store_true", help="50,000 cuts, and the disk failing at each of 5,000 calls")
     parser.add_argument("--cuts", type=int, help="how many cuts, each in three models")
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--jobs", type=int, help="processes (one for each core)")
     options = parser.parse_args()
     cuts = options.cuts or (50_000 if options.gate else 2_000)
     with tempfile.TemporaryDirectory(prefix="tako-powercut-") as name:
         folder = Path(name)
-        ok = power_cuts(folder, cuts=cuts, seconds=8 if options.gate else 4, seed=options.seed)
+        ok = power_cuts(folder, cuts=cuts, seconds=8 if options.gate else 4, seed=options.seed, jobs=options.jobs)
         ok = failing_disks(folder, most=5_000 if options.gate else 300) and ok
         ok = failing_daemons(folder, FAULTS) and ok
     return 0 if ok else 1
 
 
-def power_cuts(folder: Path, *, cuts: int, seconds: float, seed: int) -> bool:
+def power_cuts(folder: Path, *, cuts: int, seconds: float, seed: int, jobs: int | None) -> bool:
     """Print what became of the cuts; whether it is as promised."""
+
+    def tell(verdict: Verdict) -> None:
+        print(f"{verdict.cuts:,} cuts, {verdict.lost} lost some, {verdict.broken} broken", file=sys.stderr, flush=True)
+
     ok = True
     for durability, share in (("full", cuts), ("process", max(50, cuts // 20))):
         began = time.monotonic()
         made = record.record(folder / durability, seconds=seconds, durability=durability)
         verdict = judge.judge(
-            made.log, made.root, cuts=share, seed=seed, migrates_at=made.migrates_at, durability=durability
-        )
+            made.log, made.root, cuts=share, seed=seed, migrates_at=made.migrates_at, durability=durability,
+            processes=jobs, progress=tell,
+        )  # fmt: skip
         print(
             f"{durability:8} {verdict.cuts} cuts, {verdict.images} disks, {verdict.facts} facts: "
             f"{verdict.lost} disks lost some (worst {verdict.worst}), {verdict.broken} broken, "

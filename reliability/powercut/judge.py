@@ -10,7 +10,7 @@ import os
 import random
 import sqlite3
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from multiprocessing import get_context
@@ -69,9 +69,12 @@ class _Piece:
 
 def judge(
     log: Path, root: Path, *, cuts: int, seed: int, migrates_at: int | None = None, durability: str = "full",
-    processes: int | None = None,
+    processes: int | None = None, progress: Callable[[Verdict], None] = lambda verdict: None,
 ) -> Verdict:  # fmt: skip
-    """Cut `cuts` times, each in the three models. `migrates_at` is the size the log had when the next version began."""
+    """Cut `cuts` times, each in the three models. `migrates_at` is the size the log had when the next version began.
+
+    `progress` hears of all that is known after each of some forty pieces.
+    """
     records = disk.read(log)
     first = migrates_from(records, migrates_at)
     rng = random.Random(seed)
@@ -80,7 +83,7 @@ def judge(
     rare = [at for at in places if records[at].path and not records[at].path.endswith("-wal")]
     chosen = sorted([*rng.choices(places, k=cuts - cuts // 2), *rng.choices(rare, k=cuts // 2)])
     processes = processes or os.cpu_count() or 1
-    size = -(-len(chosen) // (processes * 4))
+    size = -(-len(chosen) // max(processes * 4, min(40, len(chosen) // 500)))
     pieces = [
         _Piece(log, root, chosen[at : at + size], first, durability, seed + at) for at in range(0, len(chosen), size)
     ]
@@ -88,6 +91,7 @@ def judge(
     with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
         for part in pool.map(_judge_piece, pieces):
             verdict.add(part)
+            progress(verdict)
     verdict.facts = len(facts.find(records))
     return verdict
 
