@@ -147,9 +147,9 @@ def disk_full(stack: Stack) -> Verdict:
         told[f"k{number}"] = stack.caller.enqueue("quick", f"k{number}")
     time.sleep(5)
     ballast.unlink()
-    stack.revive()
     after = Told(None)
     for number in range(15):
+        stack.revive()
         after = stack.caller.enqueue("quick", f"after{number}")
         if after.is_yes:
             break
