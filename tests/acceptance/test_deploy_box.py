@@ -277,6 +277,42 @@ def test_a_cable_that_is_pulled_and_put_back_does_not_end_a_deploy(box: Box, lap
     assert "serves on fra1 at https://cable.test" in ended.err
 
 
+def test_what_has_left_an_instances_group_ends_with_it_and_its_scope_has_its_limit(box: Box, laptop: Laptop) -> None:
+    leaves = "import subprocess; subprocess.Popen(['setsid', 'sleep', '3599'])"
+    laptop.has_shop("r1", name="leaves", toml='[web]\nmemory = "160M"\n', at_import=leaves)
+    laptop.tako("deploy")
+    pid = json.loads(get(box, "leaves.test", "/about")[1])["pid"]
+    (left,) = box.sh("pgrep -x -f 'sleep 3599'").split()
+    (scope,) = box.sh("systemctl list-units --plain --no-legend 'tako-app-leaves-*.scope' | cut -d' ' -f1").split()
+    assert box.sh(f"systemctl show -p MemoryMax --value {scope}").strip() == str(160 << 20)
+
+    box.sh(f"kill -KILL {pid}")
+
+    until(lambda: json.loads(get(box, "leaves.test", "/about")[1])["pid"] != pid, what="another instance answers")
+    until(lambda: left not in box.sh("pgrep -x -f 'sleep 3599'").split(), what="what had left is gone")
+
+
+@pytest.mark.parametrize(("phase", "serves"), [("Each group of workers starts", "r1"), ("Live", "r2")])
+def test_a_power_cut_in_the_middle_of_a_deploy_leaves_one_release_whole(
+    box: Box, laptop: Laptop, phase: str, serves: str
+) -> None:
+    laptop.has_shop("r1", name="dark")
+    laptop.tako("deploy")
+    laptop.has_shop("r2", name="dark", at_import="import time; time.sleep(1)")
+    deploy = laptop.start("deploy")
+    deploy.until(phase)
+
+    box.power_cut()
+    deploy.kill()
+    box.boot()
+
+    until(lambda: served(box, "dark.test"), what="the app serves after the power cut")
+    assert get(box, "dark.test")[1] == serves
+    laptop.has_shop("r3", name="dark")
+    laptop.tako("deploy")
+    assert get(box, "dark.test")[1] == "r3"
+
+
 def test_a_release_that_does_not_fit_on_the_disk_is_refused_before_it_is_sent(tmp_path: Path) -> None:
     with Box(tmp_path, disk_mb=900) as small:
         laptop = Laptop(tmp_path)

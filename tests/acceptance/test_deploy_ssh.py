@@ -243,24 +243,49 @@ def test_a_connection_that_is_cut_after_the_commit_is_made_again(laptop: Laptop,
     assert "serves on fra1 at https://cutlate.test" in ended.err
 
 
-def test_an_upload_that_is_cut_sends_only_the_rest(laptop: Laptop, box: PlainBox) -> None:
+def test_an_upload_whose_command_is_killed_or_whose_connection_is_cut_sends_only_the_rest(
+    laptop: Laptop, box: PlainBox
+) -> None:
     laptop.has_shop("r1", name="cutearly")
     for number in range(60):
         (laptop.app / f"asset{number}.bin").write_bytes(os.urandom(1_000_000))
     subprocess.run("git add . && git commit -qm assets", shell=True, cwd=laptop.app, env=laptop.env, check=True)
-    before = len(list((box.server.data / "blobs").glob("*/*")))
+    before = blobs_on(box)
+    killed = laptop.start("deploy")
+    until(lambda: blobs_on(box) > before + 5, what="blobs on the server")
+    assert killed.kill().code == -signal.SIGKILL
+    arrived = blobs_on(box)
     deploy = laptop.start("deploy")
-    deploy.until("Connected to fra1")
-    until(lambda: len(list((box.server.data / "blobs").glob("*/*"))) > before + 5, what="blobs on the server")
-
-    box.cut_connections()
+    for share in (0.3, 0.6, 0.97):
+        until(lambda share=share: blobs_on(box) > before + 61 * share, what="more blobs on the server")  # type: ignore[misc]
+        box.cut_connections()
+        deploy.until("Trying again…")
 
     ended = deploy.end()
+
     assert ended.code == 0, ended.err
-    assert "Trying again…" in ended.err
     assert body(box, "cutearly.test") == "r1"
     sent = int(ended.err.split("Uploaded ")[1].split(" file")[0])
-    assert 0 < sent < 60
+    assert 0 < sent <= before + 62 - arrived
+
+
+def blobs_on(box: PlainBox) -> int:
+    return len(list((box.server.data / "blobs").glob("*/*[0-9a-f]")))
+
+
+def test_a_release_of_thousands_of_files_is_deployed_though_its_manifest_fits_in_no_line(
+    laptop: Laptop, box: PlainBox
+) -> None:
+    laptop.has_shop("r1", name="many")
+    for number in range(4_000):
+        (laptop.app / f"{number:04d}-{'x' * 200}.txt").touch()
+    subprocess.run("git add . && git commit -qm many", shell=True, cwd=laptop.app, env=laptop.env, check=True)
+
+    laptop.tako("deploy")
+
+    assert body(box, "many.test") == "r1"
+    (release,) = laptop.tako("releases", "--json").json["servers"]["fra1"]["releases"]
+    assert release["files"] > 4_000
 
 
 def test_a_second_deploy_is_told_who_is_at_it(laptop: Laptop) -> None:
@@ -325,6 +350,15 @@ def test_several_servers_switch_together_or_not_at_all(laptop: Laptop, box: Plai
     assert "other.test" in failed.err
     assert (body(box, "both.test"), body(pair, "both.test")) == ("r1", "r1")
 
+    # Its health is bad on ams1 only.
+    ill = '500 if "ams1" in os.environ["TAKO_DATA_DIR"] else 200'
+    health = '[web]\nhealth = "/up"\n'
+    laptop.has_shop("r2", name="both", servers=["fra1", "ams1"], status=ill, toml=health)
+    failed = laptop.tako("deploy", code=1)
+    assert "Not deployed to fra1: fra1 was ready and did not switch, because ams1 was not." in failed.err
+    assert "answered /up with 500" in failed.err
+    assert (body(box, "both.test"), body(pair, "both.test")) == ("r1", "r1")
+
     laptop.has_shop("r3", name="both", servers=["fra1", "ams1"])
     laptop.tako("deploy")
     laptop.tako("rollback")
@@ -333,6 +367,36 @@ def test_several_servers_switch_together_or_not_at_all(laptop: Laptop, box: Plai
     assert laptop.tako("status", "--env", "production", "--json").json["servers"].keys() == {"fra1", "ams1"}
     merged = laptop.tako("logs", "--env", "production", "--json").json["lines"]
     assert {line["server"] for line in merged} == {"fra1", "ams1"}
+
+
+def test_when_workers_are_broken_on_one_of_two_servers_each_server_tells_of_its_own(
+    laptop: Laptop, box: PlainBox, pair: PlainBox
+) -> None:
+    breaks = (
+        "import os\nfrom pathlib import Path\nfrom tako import workflow\n\n"
+        "if Path(os.environ['TAKO_DATA_DIR'], 'broken').exists():\n    import jinja3\n\n\n"
+        "@workflow\ndef mail(ctx):\n    pass\n"
+    )
+    laptop.has_shop("r1", name="half", servers=["fra1", "ams1"], files={"workflows/mail.py": breaks})
+    laptop.tako("deploy")
+    (pair.server.data / "apps/half/production/data/app/broken").touch()
+
+    laptop.tako("enqueue", "mail", "--server", "ams1")  # accepted: its workers have started at the gate
+    refused = laptop.tako("enqueue", "mail", "--server", "ams1", "--wait", code=None)
+    laptop.tako("enqueue", "mail", "--server", "fra1", "--wait")
+
+    status = laptop.tako("status", "--env", "production", "--json", code=1).json
+    groups = {
+        name: {group["group"]: group["state"] for group in server["engine"]["groups"]}
+        for name, server in status["servers"].items()
+    }
+    assert groups["fra1"] == {"default": "healthy"}
+    assert groups["ams1"]["default"] in ("cooldown", "probing")
+    assert not status["ok"]
+    assert "jinja3" in refused.err
+    said = laptop.tako("status", "--env", "production", code=1)
+    assert "ams1" in said.out
+    assert "jinja3" in said.out
 
 
 def test_a_server_that_shows_another_key_is_not_talked_to(laptop: Laptop, pair: PlainBox) -> None:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import socket
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +43,14 @@ def leak():
             time.sleep(0.001)
 def begin():
     threading.Thread(target=leak, daemon=True).start()
+    return 200
+"""
+EATS = """
+import threading
+def eat():
+    eaten = [bytearray(b"x" * (4 << 20)) for _ in range(100)]
+def begin():
+    threading.Thread(target=eat, daemon=True).start()
     return 200
 """
 # As gunicorn does with `fd://`: it takes the name that the socket was bound under for its own, and removes it.
@@ -218,6 +229,33 @@ def test_one_that_leaks_what_it_opens_until_it_can_open_nothing_is_replaced(app:
     with app.load(clients=2, slow=False) as load:
         load.more(10)
     assert load.report.failed == []
+
+
+@contextlib.contextmanager
+def memory_group(name: str, *, most_bytes: int) -> Iterator[Path]:
+    """A control group with a limit of memory, as systemd makes one for each scope. Its `cgroup.procs` takes pids."""
+    old = Path("/sys/fs/cgroup/memory")
+    group = (old if old.is_dir() else old.parent) / name
+    group.mkdir()
+    try:
+        (group / ("memory.limit_in_bytes" if old.is_dir() else "memory.max")).write_text(str(most_bytes))
+        yield group
+    finally:
+        until(lambda: not (group / "cgroup.procs").read_text(), what="the group is empty")
+        group.rmdir()
+
+
+def test_one_that_eats_its_memory_is_ended_by_the_kernel_replaced_and_told(app: App) -> None:
+    app.deploy("r1", at_import=EATS, status='begin() if path == "/eat" else 200')
+    (before,) = [each["pid"] for each in app.status()["instances"]]
+
+    with memory_group(f"tako-test-{os.getpid()}", most_bytes=160 << 20) as group:
+        (group / "cgroup.procs").write_text(str(before))
+        assert app.get("/eat").status_code == 200
+        until(lambda: not is_alive(before), what="the kernel has ended it")
+
+    assert app.get("/").text == "r1"
+    assert any("out of memory" in line["message"] for line in app.logs())
 
 
 def test_a_command_that_removes_the_sockets_name_removes_nothing_of_ours(app: App) -> None:

@@ -6,6 +6,7 @@ import threading
 from pathlib import Path
 
 import pytest
+from tests.support.dev import until
 from tests.support.server import App, Engine, Server, failed, manifest_of, phases_of
 from tests.support.shop import shop
 
@@ -132,6 +133,56 @@ def test_while_a_deploy_is_under_way_roll_back_scale_and_delete_are_refused(app:
         with pytest.raises(DeployRunning):
             app.ask(command, **fields)
     assert app.get("/").text == "r2"
+
+
+def test_while_a_roll_back_or_new_secrets_are_under_way_a_deploy_is_refused(app: App) -> None:
+    slow = "import time; time.sleep(1)"
+    app.deploy("r1", at_import=slow)
+    app.deploy("r2")
+    next_one = shop(app.folder, "r3")
+
+    for command, fields in (("rollback", {"by": "x"}), ("secrets.put", {"by": "x", "secrets": {"A": "b"}})):
+        job = app.ask(command, **fields)["job"]
+        with pytest.raises(DeployRunning, match=f"{job} "):
+            app.client.upload(app.name, next_one, "r3")
+        app.client.ended(job)
+    app.deploy("r3")
+    assert app.get("/about").json()["secrets"] == {"A": "b"}
+
+
+def test_a_roll_back_and_the_next_deploy_do_not_wait_for_old_workers(app: App, server: Server) -> None:
+    toml = '[workflows]\ndrain_timeout = "60s"'
+    app.deploy("r1", toml=toml)
+    with app.engine() as engine:
+        run_id = _enqueue(engine, "charge", payload_json='{"takes_s": 8}')
+    until(lambda: len(app.ledger()) == 1, what="the run has begun")
+    first = app.begin("r2", toml=toml)
+    with server.client() as watcher:
+        watcher.until_phase(first, "workers")
+
+    with app.load(clients=2, slow=False) as load:
+        back = app.rollback()
+        app.deploy("r3", toml=toml)
+        load.until_answered_by("r3")
+
+    assert load.report.failed == []
+    assert "what is old finishes by itself" in str(app.client.ended(first))
+    assert phases_of(back)[:3] == ["boot", "health", "switch"]
+    with app.engine() as engine:
+        assert engine.ask("wait_run", id=run_id, timeout_ms=30_000)["result_json"] == '"r1"'
+    assert [line[0] for line in app.ledger()] == ["begin", "end"], "it ended where it had begun"
+
+
+def test_stored_arguments_that_do_not_fit_the_new_release_are_told_at_its_gate(app: App) -> None:
+    app.deploy("r1", files={"workflows/refund.py": OTHER})
+    with app.engine() as engine:
+        _enqueue(engine, "refund", delay_ms=3_600_000, payload_json='{"order": 7}')
+    changed = OTHER.replace("order: int = 0", "amount: str")
+
+    events = app.deploy("r2", files={"workflows/refund.py": changed})
+
+    notes = [event["message"] for event in events if (event["phase"], event["event"]) == ("gate", "note")]
+    assert any("1 waiting run of refund does not fit its new parameters" in note for note in notes)
 
 
 def test_an_upload_that_was_cut_off_is_over_and_the_next_one_sends_only_the_rest(server: Server, app: App) -> None:
@@ -285,6 +336,6 @@ def test_old_releases_beyond_those_kept_are_removed_with_their_blobs(app: App, s
 
 def _enqueue(engine: Engine, workflow: str, **options: object) -> str:
     run_id = uuid7()
-    new = {"id": run_id, "workflow": workflow, "payload_json": "{}", **options}
+    new = {"payload_json": "{}", "id": run_id, "workflow": workflow, **options}
     engine.ask("enqueue_runs", runs=[new])
     return run_id

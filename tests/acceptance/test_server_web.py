@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import resource
 import signal
 import socket
 import threading
@@ -18,6 +19,8 @@ from tests.support.dev import until
 from tests.support.server import App, Server
 
 pytestmark = pytest.mark.acceptance
+
+SLOW_IF = "import pathlib, time\nif pathlib.Path({marker!r}).exists(): time.sleep(1.5)"
 
 
 def pids(app: App) -> list[int]:
@@ -90,6 +93,43 @@ def test_many_at_once_on_a_sleeping_app_are_all_answered(app: App) -> None:
         return [answer.status_code for answer in answers]
 
     assert asyncio.run(ask()) == [200] * 60
+
+
+def test_more_at_once_than_the_queue_holds_wait_their_turn_and_are_all_answered(app: App) -> None:
+    marker = app.folder / "slow"
+    app.deploy("r1", at_import=SLOW_IF.format(marker=str(marker)), toml='[web]\nidle_timeout = "200ms"')
+    app.until(lambda status: status["state"] == "asleep", what="asleep")
+    marker.touch()
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, 8_192), hard))
+    dialled_again = 0
+
+    async def ask() -> bytes:
+        nonlocal dialled_again
+        while True:
+            sock = socket.socket(socket.AF_UNIX)
+            sock.setblocking(False)
+            try:
+                sock.connect(str(app.listener))
+            except BlockingIOError:  # the queue is full: dial again, as Caddy does
+                sock.close()
+                dialled_again += 1
+                await asyncio.sleep(0.05)
+                continue
+            reader, writer = await asyncio.open_unix_connection(sock=sock)
+            writer.write(f"GET / HTTP/1.1\r\nHost: {app.host}\r\nConnection: close\r\n\r\n".encode())
+            answer = await reader.read()
+            writer.close()
+            return answer.partition(b"\r\n")[0]
+
+    async def ask_all() -> list[bytes]:
+        return await asyncio.gather(*(ask() for _ in range(2_500)))
+
+    try:
+        assert set(asyncio.run(ask_all())) == {b"HTTP/1.1 200 OK"}
+        assert dialled_again > 0
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 def test_requests_timed_at_the_idle_limit_never_fail(app: App) -> None:

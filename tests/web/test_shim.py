@@ -154,8 +154,27 @@ def test_a_command_that_dies_while_it_serves_ends_the_instance(folder: Path) -> 
         assert instance.wait() == 128 + signal.SIGKILL
 
 
-def test_a_command_that_does_not_listen_where_it_should_is_told_where(folder: Path) -> None:
-    command = [sys.executable, "-c", "import threading; threading.Event().wait()"]
+LISTENS = "import http.server as h, os, socket; {} h.HTTPServer(({!r}, {}), h.SimpleHTTPRequestHandler).serve_forever()"
+PORT = "int(os.environ['PORT'])"
+
+
+def test_a_command_that_listens_at_every_address_is_served(folder: Path) -> None:
+    command = [sys.executable, "-c", LISTENS.format("", "0.0.0.0", PORT)]
+    with Instance(folder, command=command) as instance:
+        assert instance.started().get("/").status_code == 200
+
+
+@pytest.mark.parametrize(
+    "program",
+    [
+        "import threading; threading.Event().wait()",
+        LISTENS.format("", "127.0.0.1", "0"),
+        LISTENS.format("h.HTTPServer.address_family = socket.AF_INET6;", "::1", PORT),
+    ],
+    ids=["nowhere", "another-port", "another-family"],
+)
+def test_a_command_that_does_not_listen_where_it_should_is_told_where(folder: Path, program: str) -> None:
+    command = [sys.executable, "-c", program]
     with Instance(folder, command=command, start_timeout_ms=400) as instance:
         until(lambda: "does not answer yet. It must listen on 127.0.0.1:" in instance.output())
 

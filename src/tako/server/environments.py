@@ -23,6 +23,7 @@ LOCKS = ("uv.lock", "pylock.toml", "requirements.txt", "pyproject.toml")
 MARK = ".complete"
 TIMEOUT_S = 900.0
 SHOWN_LINES = 40
+_OUT_OF_REACH = ("Failed to fetch", "error sending request", "Could not connect")  # what uv says of an index
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,12 +87,25 @@ class Environments:
             await asyncio.to_thread(_remove, folder)
             try:
                 for line in self._commands(folder, source):
-                    await _run(line, cwd=source, on_line=on_line)
+                    await self._install(line, cwd=source, on_line=on_line)
                 (folder / MARK).touch()
             except BaseException:
                 await asyncio.to_thread(_remove, folder)
                 raise
             return True
+
+    async def _install(self, line: Sequence[str], *, cwd: Path, on_line: Callable[[str], None]) -> None:
+        try:
+            await _run(line, cwd=cwd, on_line=on_line)
+        except DeployRefused as refused:
+            said = str(refused.detail.get("lines"))
+            if line[0] != self.tools.uv or not any(words in said for words in _OUT_OF_REACH):
+                raise
+            on_line("The package index is out of reach. Trying with the packages that this server has had before…")
+            try:
+                await _run([*line, "--offline"], cwd=cwd, on_line=on_line)
+            except DeployRefused:
+                raise refused from None
 
     def _commands(self, folder: Path, source: Path) -> list[list[str]]:
         lock, uv, python = lock_of(source), self.tools.uv, str(folder / "bin" / "python")
