@@ -5,11 +5,14 @@ from __future__ import annotations
 import socket
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 from tako.protocol import framing
 from tako.rpc.link import _SEND, Call, Link
 from tako.rpc.request import Request, introduction
+from tests.support.rpc import RealEngine
 
 DEADLINE_S = 10.0
 
@@ -44,8 +47,27 @@ def test_who_leaves_sends_what_the_reader_itself_could_not(tmp_path: Path) -> No
     assert reader.reply == {"status": "ok", "data": {}, "request": 2}
 
 
-def a_call(number: int) -> Call:
-    request = Request(number, "status", {}, path="", now=time.monotonic(), deadline_s=DEADLINE_S, reserve=0)
+def test_when_all_have_their_replies_no_role_is_taken_and_nothing_of_them_is_left(tmp_path: Path) -> None:
+    path = tmp_path / "s"
+    with RealEngine(path, {"echo": lambda connection, message: message["value"]}):
+        link = Link(str(path), introduction("shop", None))
+
+        def ask_often(thread: int) -> None:
+            for number in range(thread * 1_000, thread * 1_000 + 100):
+                call = a_call(number, "echo", value=number)
+                link.exchange(call)
+                assert call.reply is not None
+                assert call.reply["data"] == number
+
+        with ThreadPoolExecutor(16) as pool:
+            list(pool.map(ask_often, range(16)))
+        left = (link._calls, link._waiting, link._outbox, link._is_sending, link._is_reading, link.is_broken)
+        link.close()
+    assert left == ({}, {}, [], False, False, False)
+
+
+def a_call(number: int, command: str = "status", **fields: Any) -> Call:
+    request = Request(number, command, fields, path="", now=time.monotonic(), deadline_s=DEADLINE_S, reserve=0)
     return Call(request)
 
 

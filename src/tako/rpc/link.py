@@ -96,21 +96,21 @@ class Link:
 
     def exchange(self, call: Call) -> None:
         """Send the request and wait. Returns with its reply, at its deadline, or when the link is broken."""
-        with self._table:
-            if self.is_broken:
-                return
-            self._calls[call.number] = call
-            self._outbox.append(call)
         try:
-            while (role := self._next_role(call)) != _DONE:
+            role = self._enter(call)
+            while role != _DONE:
                 if role == _SEND:
                     self._send(call)
                 elif role == _READ:
                     self._read(call)
                 else:
                     self._wait(call)
+                    if call.role == _DONE:
+                        break
+                role = self._next_role(call)
         finally:
-            self._leave(call)
+            if call.role != _DONE:
+                self._leave(call)
 
     def close(self) -> None:
         """Close it; calls in flight find it broken. Twice is harmless."""
@@ -122,6 +122,14 @@ class Link:
         self._socket.close()
 
     # --- roles ---
+
+    def _enter(self, call: Call) -> int:
+        with self._table:
+            if self.is_broken:
+                return _DONE
+            self._calls[call.number] = call
+            self._outbox.append(call)
+            return self._next_role(call)
 
     def _next_role(self, call: Call) -> int:
         with self._table:
@@ -257,6 +265,7 @@ class Link:
                 continue  # its caller has given up
             call.reply = reply
             if self._waiting.pop(number, None):
+                call.role = _DONE  # it has no role to pass on, and is in no table any more: it need not come back here
                 call.wake.release()
         return bool(data)
 
