@@ -56,8 +56,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "deploy": {"config", "protocol", "rpc", "vault"},
     # Beside `dev`: the same host and supervisors, for many apps and their releases. `engine`: what a flip moves.
     "server": {
-        "host", "dashboard", "supervisor", "engine", "ingress", "config", "discovery", "logs", "rpc", "clock",
-        "protocol",
+        "host", "dashboard", "supervisor", "engine", "ingress", "config", "discovery", "logs", "metrics", "rpc",
+        "clock", "protocol",
     },
     "cli": {"bench", "dev", "deploy", "host", "vault", "config", "logs", "rpc", "protocol", "alerts", "clock"},
     # A daemon and its worker in one process: `host` for what is checked at the door, `config` and `discovery` to find

@@ -86,7 +86,7 @@ def test_metrics_tell_of_requests_runs_and_workers(app: App) -> None:
         return text if f'tako_web_requests_total{{app="{app.name}",env="production"}} 1' in text else None
 
     text = until(counted, what="the request is counted")
-    assert f'tako_runs{{app="{app.name}",env="production",status="succeeded"}} 1' in text
+    assert f'tako_runs{{app="{app.name}",env="production",workflow="charge",status="succeeded"}} 1' in text
     assert f'tako_web_instances{{app="{app.name}",env="production"}} 1' in text
 
 

@@ -122,9 +122,9 @@ class Commands:
             ]
         }  # fmt: skip
 
-    def metrics(self, connection: Connection, message: Message) -> Any:
+    async def metrics(self, connection: Connection, message: Message) -> Any:
         """What `/metrics` answers."""
-        return {"text": metrics.text(self._daemon)}
+        return {"text": await metrics.text(self._daemon)}
 
     # --- deploy -----------------------------------------------------------------------------------------------------
 

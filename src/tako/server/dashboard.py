@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 from tako.dashboard.server import Dashboard
 from tako.host.app import AppHost
 from tako.host.window import Window
+from tako.metrics.exposition import Family
+from tako.server import metrics
 
 if TYPE_CHECKING:
     from tako.server.daemon import Daemon
@@ -22,7 +24,7 @@ class Pages:
 
     def __init__(self, daemon: Daemon) -> None:
         self._daemon = daemon
-        self._windows: dict[str, tuple[AppHost, Window]] = {}
+        self._windows: dict[str, tuple[AppHost, SiteWindow]] = {}
         # The port at the other end is open to other users of that machine: the address holds a key there, too.
         self.key = secrets.token_urlsafe(16)
         self._dashboard = Dashboard(self._apps, key=self.key)
@@ -42,9 +44,21 @@ class Pages:
                 name = name_of(site)
                 known = self._windows.get(name)
                 if known is None or known[0] is not site.host:  # it was closed and opened again
-                    known = self._windows[name] = (site.host, Window(site.host, name=name))
+                    known = self._windows[name] = (site.host, SiteWindow(site, site.host))
                 found.append(known[1])
         return found
+
+
+class SiteWindow(Window):
+    """An app of the server: its engine, and the web beside it."""
+
+    def __init__(self, site: Site, host: AppHost) -> None:
+        super().__init__(host, name=name_of(site))
+        self._site = site
+
+    async def families(self) -> list[Family]:
+        """The same as `/metrics` of the server tells of this app."""
+        return await metrics.families(self._site)
 
 
 def name_of(site: Site) -> str:

@@ -1,12 +1,15 @@
-"""`/metrics`: what there is to count, in the text format of Prometheus."""
+"""`/metrics` of a server: what each engine counts of itself, as in development, and beside it the web and deploys."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Mapping
+import logging
 from typing import TYPE_CHECKING
 
-from tako.host import status as engine_status
+from tako.errors import TakoError
+from tako.host import metrics as engine_metrics
+from tako.metrics import exposition, process
+from tako.metrics.exposition import Family
 from tako.protocol import http1
 from tako.server import routing
 
@@ -14,97 +17,46 @@ if TYPE_CHECKING:
     from tako.server.daemon import Daemon
     from tako.server.site import Site
 
-Sample = tuple[Mapping[str, str], float]
+log = logging.getLogger("tako.server")
+
 HEAD_TIMEOUT_S = 10.0
 
 
-def text(daemon: Daemon) -> str:
+async def text(daemon: Daemon) -> str:
     """Everything, now."""
-    found: list[str] = []
-    sites = list(daemon.sites.values())
-    found += _metric("tako_up", "gauge", "1 as long as the daemon answers", [({}, 1.0)])
-    found += _metric(
-        "tako_web_instances",
-        "gauge",
-        "web instances that serve",
-        [(_of(site), float(_instances(site))) for site in sites],
-    )
-    found += _metric(
-        "tako_web_requests_total", "counter", "requests that instances have answered, those that ended included",
-        [(_of(site), float(site.pool.requests)) for site in sites if site.pool is not None],
-    )  # fmt: skip
-    found += _metric(
-        "tako_web_requests_in_flight", "gauge", "requests that are being answered",
-        [(_of(site), float(site.pool.inflight)) for site in sites if site.pool is not None],
-    )  # fmt: skip
-    found += _metric(
-        "tako_web_cold_starts_total", "counter", "times that a request has woken the web app",
-        [(_of(site), float(site.pool.wakes)) for site in sites if site.pool is not None],
-    )  # fmt: skip
-    found += _metric(
-        "tako_web_restarts_total", "counter", "instances that ended without being asked to",
-        [(_of(site), float(site.pool.deaths)) for site in sites if site.pool is not None],
-    )  # fmt: skip
-    found += _metric("tako_runs", "gauge", "runs by status", _runs(sites))
-    found += _metric("tako_workers", "gauge", "worker processes by group and state", _workers(sites))
-    found += _metric("tako_group_failures", "gauge", "failed starts in a row, by group", _failures(sites))
-    found += _metric(
-        "tako_deploy_running", "gauge", "1 as long as a job is under way",
-        [(_of(site), 0.0 if site.job is None else 1.0) for site in sites],
-    )  # fmt: skip
-    return "\n".join(found) + "\n"
+    found = process.families()
+    for site in list(daemon.sites.values()):
+        found += await families(site)
+    return exposition.text(found)
 
 
-def _of(site: Site) -> dict[str, str]:
-    return {"app": site.app, "env": site.env}
+async def families(site: Site) -> list[Family]:
+    """All of one app in one environment."""
+    found = _of_web(site)
+    if site.host is not None:
+        try:
+            found += await engine_metrics.families(site.host)
+        except TakoError as error:  # its store cannot be read: the other apps' figures are wanted all the more
+            log.warning("%s %s: its engine has no figures: %s", site.app, site.env, error)
+    return found
 
 
-def _instances(site: Site) -> int:
-    return 0 if site.pool is None else len(site.pool.serving)
-
-
-def _runs(sites: Iterable[Site]) -> list[Sample]:
-    return [
-        ({**_of(site), "status": name}, float(n))
-        for site in sites
-        if site.host is not None
-        for name, n in engine_status.totals(dict(site.host.store.counts)).items()
-    ]
-
-
-def _workers(sites: Iterable[Site]) -> list[Sample]:
-    found: dict[tuple[str, ...], int] = {}
-    for site in sites:
-        for group, pool in site.host.groups.pools.items() if site.host is not None else ():
-            for slot in pool.state.slots:
-                key = (site.app, site.env, group, slot.phase.value)
-                found[key] = found.get(key, 0) + 1
-    return [
-        ({"app": app, "env": env, "group": group, "state": state}, float(n))
-        for (app, env, group, state), n in sorted(found.items())
-    ]
-
-
-def _failures(sites: Iterable[Site]) -> list[Sample]:
-    return [
-        ({**_of(site), "group": group}, float(pool.state.failures))
-        for site in sites
-        if site.host is not None
-        for group, pool in site.host.groups.pools.items()
-    ]
-
-
-def _metric(name: str, kind: str, what: str, samples: Iterable[Sample]) -> list[str]:
-    return [f"# HELP {name} {what}", f"# TYPE {name} {kind}", *(_line(name, *sample) for sample in samples)]
-
-
-def _line(name: str, labels: Mapping[str, str], value: float) -> str:
-    shown = ",".join(f'{label}="{_escaped(text)}"' for label, text in labels.items())
-    return f"{name}{{{shown}}} {value:g}" if shown else f"{name} {value:g}"
-
-
-def _escaped(text: str) -> str:
-    return text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
+def _of_web(site: Site) -> list[Family]:
+    own = {"app": site.app, "env": site.env}
+    deploy = Family("tako_deploy_running", "gauge", "1 while a deploy, a roll-back or a roll is under way.")
+    deploy.add(float(site.job is not None), **own)
+    instances = Family("tako_web_instances", "gauge", "Web instances that serve.")
+    requests = Family("tako_web_requests_total", "counter", "Requests that were answered, by ended instances too.")
+    in_flight = Family("tako_web_requests_in_flight", "gauge", "Requests that are being answered.")
+    starts = Family("tako_web_cold_starts_total", "counter", "Times that a request has woken the web app.")
+    restarts = Family("tako_web_restarts_total", "counter", "Instances that ended without being asked to.")
+    if site.pool is not None:
+        instances.add(len(site.pool.serving), **own)
+        requests.add(site.pool.requests, **own)
+        in_flight.add(site.pool.inflight, **own)
+        starts.add(site.pool.wakes, **own)
+        restarts.add(site.pool.deaths, **own)
+    return [deploy, instances, requests, in_flight, starts, restarts]
 
 
 class MetricsServer:
@@ -128,12 +80,10 @@ class MetricsServer:
             async with asyncio.timeout(HEAD_TIMEOUT_S):
                 head = await reader.readuntil(http1.END)
             is_ours = head.split(b" ", 2)[:2] == [b"GET", b"/metrics"]
-            body = text(self._daemon).encode() if is_ours else b"Ask for /metrics.\n"
-            status = b"200 OK" if is_ours else b"404 Not Found"
-            writer.write(
-                b"HTTP/1.1 " + status + b"\r\nContent-Type: text/plain; version=0.0.4; charset=utf-8\r\n"
-                b"Content-Length: " + str(len(body)).encode() + b"\r\nConnection: close\r\n\r\n" + body
-            )
+            body = (await text(self._daemon)).encode() if is_ours else b"Ask for /metrics.\n"
+            status = "200 OK" if is_ours else "404 Not Found"
+            answer = f"HTTP/1.1 {status}\r\nContent-Type: {exposition.CONTENT_TYPE}\r\nConnection: close\r\n"
+            writer.write(f"{answer}Content-Length: {len(body)}\r\n\r\n".encode() + body)
             await writer.drain()
         except (OSError, TimeoutError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
             pass
