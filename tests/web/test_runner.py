@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 import socket
 import subprocess
@@ -444,6 +445,34 @@ def test_no_request_fails_while_instances_replace_each_other_under_load(app: App
 # Output and what the app sees
 
 
+def test_an_unhandled_exception_is_one_line_with_the_apps_frames(app: App) -> None:
+    with Instance(app(FASTAPI), "app:app") as instance:
+        instance.started()
+        assert instance.get("/broken").status_code == 500
+        until(lambda: "unhandled" in instance.output())
+        output = instance.output()
+
+    line = next(json.loads(line) for line in output.splitlines() if "unhandled" in line)
+    assert (line["msg"], line["level"]) == ("unhandled ValueError", "error")
+    assert re.sub(r'"/[^"]*/', '"', line["traceback"]).splitlines() == [
+        "Traceback (most recent call last):",
+        '  File "app.py", line 37, in broken',
+        '    raise ValueError("a bug of the user\'s")',
+        "ValueError: a bug of the user's",
+    ]
+    assert "site-packages" not in output
+
+
+def test_an_app_that_has_set_up_logging_tells_it_itself(app: App) -> None:
+    own = "import logging\nlogging.basicConfig(format='MINE %(message)s')\n"
+    with Instance(app(own + FASTAPI), "app:app") as instance:
+        instance.started()
+        assert instance.get("/broken").status_code == 500
+        until(lambda: "MINE Exception in ASGI application" in instance.output())
+
+        assert '"unhandled' not in instance.output()
+
+
 def test_the_access_log_tells_method_path_status_and_time_without_the_query(app: App) -> None:
     with Instance(app(FASTAPI), "app:app", access_log=True) as instance:
         instance.started()
@@ -455,6 +484,7 @@ def test_the_access_log_tells_method_path_status_and_time_without_the_query(app:
         output = instance.output()
 
     lines = [json.loads(line) for line in output.splitlines() if line.startswith("{")]
+    lines = [line for line in lines if "unhandled" not in line["msg"]]
     assert [(line["level"], line["msg"].rsplit(" ", 1)[0]) for line in lines] == [
         ("info", "GET /echo 405"), ("error", "GET /broken 500"), ("info", "WS /ws"), ("info", "WS /ws closed after"),
     ]  # fmt: skip
