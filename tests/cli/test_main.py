@@ -70,6 +70,12 @@ def test_an_unknown_option_is_named_and_nothing_is_done(cli: Cli) -> None:
     assert said.out == ""
 
 
+def test_what_is_missing_or_not_among_the_choices_is_told_in_words(cli: Cli) -> None:
+    assert "tako enqueue: NAME is missing." in cli("enqueue").err
+    assert "'ste' is not known here. Did you mean set?" in cli("secrets", "ste").err
+    assert "'loud' is not known here. There are: debug, info, warning, error." in cli("logs", "--level", "loud").err
+
+
 def test_options_are_never_abbreviated(cli: Cli) -> None:
     assert cli("runs", "list", "--work", "x").code == 2
 

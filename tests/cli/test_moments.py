@@ -33,6 +33,11 @@ def test_the_past_is_a_duration_before_now_or_a_time() -> None:
     assert moments.past_ms("1970-01-01T00:00:01Z", option="--since", now_ms=0) == 1000
 
 
+def test_what_is_no_past_is_refused_with_both_ways_to_say_it() -> None:
+    with pytest.raises(UsageError, match=r'expected how long ago, such as "2h", or a time .* found .yes'):
+        moments.past_ms("yesterday", option="--since", now_ms=0)
+
+
 @pytest.mark.parametrize(
     ("ms", "text"), [(840, "840ms"), (12_000, "12s"), (61_000, "1m"), (HOUR_MS * 3, "3h"), (HOUR_MS * 49, "2d")]
 )

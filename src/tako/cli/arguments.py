@@ -44,7 +44,15 @@ class Parser(argparse.ArgumentParser):
             near = _near(found[1].split("=")[0], known)
             message = f"{found[1]} is not known here." + (f" Did you mean {near}?" if near else "")
         elif found := re.match(r"the following arguments are required: (.+)", message):
-            message = f"{found[1]} is missing."
+            # argparse also names what may be left out, such as `key=value`.
+            names = [name for name in found[1].split(", ") if "=" not in name]
+            message = f"{', '.join(names)} {'is' if len(names) == 1 else 'are'} missing."
+        elif found := re.match(r"argument \S+: invalid choice: (.+?) \(choose from (.+)\)", message):
+            names = re.findall(r"[\w-]+", found[2])
+            near = _near(found[1].strip("'"), names)
+            message = f"{found[1]} is not known here." + (
+                f" Did you mean {near}?" if near else f" There are: {', '.join(names)}."
+            )
         raise UsageError(f"{self.prog}: {message}", cure=f"{self.format_usage().strip()}\nSee `{self.prog} --help`.")
 
 

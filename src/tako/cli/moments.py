@@ -34,7 +34,16 @@ def instant_ms(text: str, *, option: str) -> int:
 def past_ms(text: str, *, option: str, now_ms: int) -> int:
     """A time in the past: a duration before now, or an ISO 8601 time."""
     before = durations.parse_ms(text)
-    return now_ms - before if before is not None else instant_ms(text, option=option)
+    if before is not None:
+        return now_ms - before
+    try:
+        return instant_ms(text, option=option)
+    except UsageError as error:
+        if error.cure:
+            raise
+        raise UsageError(
+            f'{option}: expected how long ago, such as "2h", or a time such as 2026-11-24T08:00:00Z, found {text!r}.'
+        ) from None
 
 
 def shown(at_ms: int | None) -> str:

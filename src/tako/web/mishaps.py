@@ -26,7 +26,7 @@ class Mishaps(logging.Handler):
         """One line on stdout."""
         if logging.root.handlers:
             return
-        line = {"msg": record.getMessage().strip(), "level": record.levelname.lower(), "logger": record.name}
+        line = {"msg": record.getMessage().strip(), "level": record.levelname.lower()}
         if record.exc_info is not None and (error := record.exc_info[1]) is not None:
             line["msg"] = f"unhandled {type(error).__name__}"
             line["traceback"] = text(error)
