@@ -39,6 +39,15 @@ def test_bars_stand_where_and_as_long_as_things_happened() -> None:
     assert picture.breaks == []
 
 
+def test_marks_after_a_shortened_time_differ() -> None:
+    picture = timeline(
+        run(attempts=[attempt(1, 0, 30_000)], steps=[step("a", 0, 100), step("b", 29_000, 30_000)]), now_ms=T
+    )
+
+    words = [word for _, word in picture.marks]
+    assert len(set(words)) == 4, words
+
+
 def test_six_days_of_sleep_leave_room_for_the_steps() -> None:
     six_days = 6 * 86_400_000
     end = six_days + 100

@@ -77,9 +77,9 @@ class Site:
         for live in list(self.open):
             live.close()
 
-    def _only(self, words: str, status: int) -> Response:
-        """A page that tells whoever may not see more nothing but this."""
-        return Response(self.render("only.html", words=words), status=status)
+    def _only(self, words: str, status: int, *, home: str | None = None) -> Response:
+        """A page that tells nothing but this; `home` is where whoever may see more finds it."""
+        return Response(self.render("only.html", words=words, home=home), status=status)
 
     async def _answer(self, request: Request) -> Response:
         guard.check_host(request.headers)
@@ -110,7 +110,10 @@ class Site:
         if name not in apps or not rest:
             return redirect(f"/{self.key}/{name}/") if name in apps else self._no_app(request)
         view = View(self, apps[name], request, sorted(apps))
-        handler, view.parts = _find(self._routes, request.method, rest)
+        try:
+            handler, view.parts = _find(self._routes, request.method, rest)
+        except Refused as refused:
+            return self._only(refused.words, refused.status, home=f"/{self.key}/{name}/")
         try:
             return await handler(view)
         except RunNotFound as error:

@@ -155,8 +155,12 @@ class _Scale:
 
     def marks(self) -> list[tuple[float, str]]:
         """The time since the beginning, at quarters of the picture."""
-        later = [(float(at), f"+{shown.span(round(self._time(at) - self._begin))}") for at in (25, 50, 75)]
-        return [(0.0, "0"), *later]
+        places = (25.0, 50.0, 75.0)
+        times = [self._time(at) - self._begin for at in places]
+        words = [shown.span(round(time_ms)) for time_ms in times]
+        if len(set(words)) < len(words):  # after a shortened time: the same second thrice
+            words = [f"{time_ms / 1000:.2f} s" for time_ms in times]
+        return [(0.0, "0"), *((at, f"+{word}") for at, word in zip(places, words, strict=True))]
 
     def _time(self, place: float) -> float:
         left = place / 100 * self._total

@@ -38,7 +38,7 @@ class Pages:
         await self._dashboard.stop()
 
     def _apps(self) -> list[Window]:
-        found = []
+        found: list[Window] = []
         for site in self._daemon.sites.values():
             if site.host is not None:
                 name = name_of(site)
