@@ -11,6 +11,7 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx
 import pytest
 from tests.support.box import PlainBox
 from tests.support.dev import until
@@ -96,6 +97,25 @@ def test_an_app_is_deployed_changed_and_taken_back(laptop: Laptop, box: PlainBox
     assert body(box, "one.test") == "r1"
     laptop.tako("rollback", releases["current"])
     assert body(box, "one.test") == "r2"
+
+
+def test_the_dashboard_comes_through_ssh_until_ctrl_c(laptop: Laptop, box: PlainBox) -> None:
+    laptop.has_shop("r1", name="seen")
+    laptop.tako("deploy")
+    laptop.tako("enqueue", "charge", "order=7", "--wait", "--env", "production")
+
+    opened = laptop.start("open", "--print", "--env", "production")
+    opened.until("It comes through SSH from fra1, as long as this runs. (Ctrl-C ends it)")
+    url = opened.line()
+    runs = httpx.get(f"{url}runs", trust_env=False)
+    metrics = httpx.get(f"{url.rsplit('/', 2)[0]}/metrics", trust_env=False)
+    ended = opened.kill(signal.SIGINT)
+
+    assert (runs.status_code, metrics.status_code, ended.code) == (200, 200, 0)
+    assert "succeeded" in runs.text
+    assert 'tako_web_instances{app="seen",env="production"} 1' in metrics.text
+    with pytest.raises(httpx.ConnectError):
+        httpx.get(url, trust_env=False)
 
 
 def test_a_dry_run_lists_and_does_nothing(laptop: Laptop, box: PlainBox) -> None:

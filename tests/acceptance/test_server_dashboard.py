@@ -1,4 +1,4 @@
-"""The dashboard of a deployed app, as `tako open --server` brings it here: through the management socket."""
+"""The dashboard of a deployed app, as `tako open --server` brings it here; with a real SSH: `test_deploy_ssh.py`."""
 
 from __future__ import annotations
 

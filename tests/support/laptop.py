@@ -65,6 +65,11 @@ class Running:
         with self._news:
             assert self._news.wait_for(lambda: words in "".join(self._lines), PATIENCE_S), self.err
 
+    def line(self) -> str:
+        """The next line on stdout."""
+        assert self._process.stdout is not None
+        return self._process.stdout.readline().rstrip("\n")
+
     def kill(self, number: int = signal.SIGKILL) -> Ended:
         self._process.send_signal(number)
         return self.end()

@@ -83,7 +83,9 @@ def _tell(context: Context, args: argparse.Namespace, url: str, *, page: Path) -
             output.say("No browser could be started here. The dashboard is at:")
         output.result(url)
     else:
-        output.done("Opened the dashboard. Its address: tako open --print")
+        output.done(
+            "Opened the dashboard." if context.where else "Opened the dashboard. Its address: tako open --print"
+        )
 
 
 def _browse(page: Path, url: str) -> bool:
