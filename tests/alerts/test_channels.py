@@ -147,6 +147,11 @@ def test_a_command_runs_without_a_shell(tmp_path: Path) -> None:
     assert not (tmp_path / "pwned").exists()
 
 
+def test_a_command_that_was_meant_for_a_shell_says_so(tmp_path: Path) -> None:
+    with pytest.raises(Undelivered, match=r"status 1: .*; no shell runs it, so >> was an argument: .* sh -c"):
+        Command("cat >> told.txt", root=tmp_path).send(ONE, SENDER)
+
+
 # --- mail -----------------------------------------------------------------------------------------------------------
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
+from dataclasses import dataclass
 from typing import Any, cast
 
 import pytest
@@ -10,6 +12,7 @@ from tako.errors import InvalidRequest, PayloadError, UnknownSignal
 from tako.host.registry import Registry, check_payload, check_registry
 from tako.protocol.messages import Registry as GroupRegistry
 from tako.protocol.messages import WorkflowInfo
+from tako.sdk.signals import Signal
 
 
 def info(name: str, *, signature: str = "s", aliases: tuple[str, ...] = (), **parameters: str) -> WorkflowInfo:
@@ -82,9 +85,9 @@ def test_a_signal_that_its_workflow_does_not_declare_is_refused_with_the_nearest
     shipped = cast(WorkflowInfo, {**info("fulfil"), "signals": [{"name": "shipped", "type": None}]})
     registry.told(told("default", shipped))
 
-    registry.check_signal("fulfil", "shipped")
+    registry.check_signal("fulfil", "shipped", "[1]")
     with pytest.raises(UnknownSignal) as raised:
-        registry.check_signal("fulfil", "shiped")
+        registry.check_signal("fulfil", "shiped", "1")
 
     assert "'fulfil' declares no signal 'shiped'; it declares: 'shipped'" in raised.value.message
     assert raised.value.cure == "Did you mean 'shipped'?"
@@ -94,7 +97,34 @@ def test_of_a_workflow_that_no_worker_has_told_of_every_signal_may_be_kept() -> 
     registry = Registry()
     registry.new_code({"default": ["fulfil"]})
 
-    registry.check_signal("fulfil", "whatever")
+    registry.check_signal("fulfil", "whatever", "1")
+
+
+@pytest.mark.parametrize(
+    ("value", "problem"),
+    [
+        ("{", "signal shipped: the value is not JSON"),
+        ("3", "signal shipped: expected an object, found a number"),
+        ("{}", "signal shipped: 'parcel' is missing"),
+        ('{"parcel": 3}', "signal shipped.parcel: expected a text, found a number"),
+        ('{"parcel": "a", "weight": "1"}', "signal shipped.weight: expected a number, found a text"),
+        ('{"parcel": "a", "weight": 1, "any": [1]}', ""),
+        ('{"parcel": "a"}', ""),
+    ],
+)
+def test_a_signal_that_no_wait_could_read_is_refused_at_its_sender(value: str, problem: str) -> None:
+    @dataclass
+    class Shipment:
+        parcel: str
+        weight: float = 1.0
+        any: object = None
+
+    registry = Registry()
+    declared = Signal("shipped", Shipment).declared()
+    registry.told(told("default", cast(WorkflowInfo, {**info("fulfil"), "signals": [declared]})))
+
+    with pytest.raises(PayloadError, match=f"^{problem}.*nothing was sent$") if problem else nullcontext():
+        registry.check_signal("fulfil", "shipped", value)
 
 
 def test_a_name_of_64_kib_is_cut_in_the_message() -> None:

@@ -63,7 +63,7 @@ def test_every_option_reaches_the_registry() -> None:
         ],
         "retries": 4, "timeout_ms": 600_000, "key": "order:{order_id}", "max_pending": 100, "on_dead": "alarm",
         "if_unhealthy": "hold", "schedules": [schedule.declared() for schedule in fulfil.options.schedules],
-        "signals": [{"name": "approved", "type": "bool"}],
+        "signals": [{"name": "approved", "type": "bool", "kind": "bool"}],
         "options": {
             "retry": {"first_ms": 5_000, "factor": 2.0, "max_ms": 3_600_000, "jitter": 0.2, "retries": 4},
             "step_timeout_ms": 60_000, "concurrency": 3, "concurrency_key": "{tenant}",

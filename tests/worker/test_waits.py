@@ -200,6 +200,17 @@ def test_a_signal_that_is_there_already_is_taken_without_parking(engine: Engine,
     assert engine.wait("finish")["result_json"] == '"True"'
 
 
+def test_a_signal_that_does_not_fit_ends_the_run_at_once_with_a_way_on(engine: Engine, worker: WorkerProcess) -> None:
+    engine.answers["park"] = lambda message: {"status": "ok", "data": {"parked": False, "value_json": "3"}}
+
+    engine.give("asks")
+
+    finish = engine.wait("finish")
+    assert finish["outcome"] == "fatal", "no retry would read it"
+    assert "the signal approval: expected bool, found 3" in finish["error"]["message"]
+    assert f"tako runs retry {finish['id']} --from-step signal:approval" in finish["error"]["message"]
+
+
 @pytest.mark.parametrize("is_saved", [True, False])
 def test_a_wait_that_timed_out_raises_or_gives_the_default(
     engine: Engine, worker: WorkerProcess, is_saved: bool

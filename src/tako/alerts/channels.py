@@ -125,13 +125,23 @@ class Command:
                     os.killpg(process.pid, signal.SIGKILL)
                 raise Undelivered(f"the command did not end within {COMMAND_TIMEOUT_S:g}s") from None
         if process.returncode != 0:
-            raise Undelivered(_exited(process.returncode, said))
+            raise Undelivered(_exited(process.returncode, said) + _shell_words(argv))
 
 
 def _exited(code: int, said: bytes) -> str:
     how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"exited with status {code}"
     last = said.decode(errors="replace").strip().rsplit("\n", 1)[-1][:200]
     return f"the command {how}: {last}" if last else f"the command {how}"
+
+
+def _shell_words(argv: list[str]) -> str:
+    """A hint for who wrote a line of a shell."""
+    word = next(
+        (word for word in argv if word.lstrip("012&")[:1] in ("|", "<", ">") or word in ("&&", "||", ";")), None
+    )
+    if word is None:
+        return ""
+    return f"; no shell runs it, so {word} was an argument: put the line into sh -c '...'"
 
 
 class Email:

@@ -235,12 +235,13 @@ class Commands:
             run_id = found["id"]
         else:
             workflow = (await host.view.run(run_id))["workflow"]
-        host.registry.check_signal(workflow, signal)
+        payload_json = body(message, "payload_json")
+        host.registry.check_signal(workflow, signal, payload_json)
         return await host.writer.do(
             waiters.signal,
             run_id=run_id,
             event_name=signal,
-            payload_json=body(message, "payload_json"),
+            payload_json=payload_json,
             signal_id=optional_text(message, "signal_id"),
             now_ms=host.clock.now_ms(),
         )

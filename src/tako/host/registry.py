@@ -74,17 +74,19 @@ class Registry:
         kept = {name: (info.get("options") or {}).get("retention_ms") for name, info in self._by_name.items()}
         return {name: ms for name, ms in kept.items() if ms is not None}
 
-    def check_signal(self, workflow: str, signal: str) -> None:
+    def check_signal(self, workflow: str, signal: str, payload_json: str) -> None:
         """Refuse a signal that the workflow does not declare. Of one that no worker has told of, nothing is known.
 
         Raises:
             UnknownSignal: names the nearest ones.
+            PayloadError: no wait could read this value.
         """
         info = self.find(workflow)
         if info is None:
             return
-        known = [declared["name"] for declared in info.get("signals") or ()]
+        known = {declared["name"]: declared for declared in info.get("signals") or ()}
         if signal in known:
+            _check_signal_value(known[signal], payload_json)
             return
         near = difflib.get_close_matches(signal, known, n=1)
         declares = ", ".join(repr(name) for name in known) or "none"
@@ -165,6 +167,35 @@ def check_payload(info: WorkflowInfo, payload_json: str) -> dict[str, Any]:
             continue
         _check_plain_type(info["name"], name, parameter["type"], payload[name])
     return payload
+
+
+def _check_signal_value(declared: Mapping[str, Any], payload_json: str) -> None:
+    """As far as its declaration tells: the SDK knows the type itself, and has checked all of it."""
+    what = f"signal {declared['name']}"
+    try:
+        value = json.loads(payload_json)
+    except (ValueError, RecursionError) as error:
+        raise PayloadError(f"{what}: the value is not JSON: {error}; nothing was sent") from error
+    _check_kind(what, declared.get("kind"), value)
+    fields_of = declared.get("fields")
+    if not isinstance(fields_of, dict) or not isinstance(value, dict):
+        return
+    for name in declared.get("needed") or ():
+        if name not in value:
+            raise PayloadError(f"{what}: {name!r} is missing; nothing was sent")
+    for name, kind in fields_of.items():
+        if name in value:
+            _check_kind(f"{what}.{name}", kind, value[name])
+
+
+def _check_kind(what: str, kind: object, value: object) -> None:
+    expected = _KINDS.get(kind) if isinstance(kind, str) else None
+    if expected is not None and _kind(value) != expected:
+        raise PayloadError(f"{what}: expected {expected}, found {_kind(value)}; nothing was sent")
+
+
+_KINDS = {"object": "an object", "array": "a list", "string": "a text", "bool": "a boolean", "number": "a number",
+          "null": "null"}  # fmt: skip
 
 
 def check_registry(value: Mapping[str, Any], *, group: str) -> GroupRegistry:

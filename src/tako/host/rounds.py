@@ -79,7 +79,7 @@ class Rounds:
     async def run_once(self) -> None:
         """Look at everything once."""
         self._look_at_clock()
-        self._look_at_disk()
+        self.look_at_disk()
         if self.store_error is not None:
             await self._try_store()
         else:
@@ -127,7 +127,8 @@ class Rounds:
         except TakoError:
             return  # as before; the writer tells when that changes
 
-    def _look_at_disk(self) -> None:
+    def look_at_disk(self) -> None:
+        """Say when there is no room any more, and when there is again. Also called by who asks for the status."""
         error = rescue.shortage(self._host.places.state)
         was_short, self.disk_error = self.disk_error is not None, error
         if error is not None and not was_short:

@@ -179,6 +179,7 @@ def _schedule_problems(facts: Any) -> list[dict[str, Any]]:
 
 
 def _store_problems(host: AppHost) -> list[dict[str, Any]]:
+    host.rounds.look_at_disk()
     found = [error for error in (host.rounds.store_error, host.rounds.disk_error) if error is not None]
     return [_problem("error", "store_unavailable", error.message, error.cure) for error in found]
 

@@ -46,7 +46,7 @@ class Unsupported(Exception):
 class Codec:
     """How values of one annotation are stored. `kind` is what their JSON looks like, for telling unions apart."""
 
-    __slots__ = ("dump", "exact", "fields", "inner", "is_required", "kind", "load", "name")
+    __slots__ = ("dump", "exact", "fields", "inner", "is_required", "kind", "load", "name", "needed")
 
     def __init__(self, name: str, kind: str, dump: "Dump", load: "Load", exact: "Any" = None) -> None:
         self.name = name
@@ -56,12 +56,13 @@ class Codec:
         self.exact = exact  # the class whose instances this codec is first choice for
         self.is_required: bool | None = None  # what Required and NotRequired say of a key of a TypedDict
         self.fields: Callable[[], Mapping[str, Codec]] | None = None  # of an object's JSON, where all are known
+        self.needed: Callable[[], list[str]] | None = None  # those of `fields` that must be there, where it is known
         self.inner: Codec | None = None  # of `T | None`: the codec of T
 
     def marked(self, *, is_required: bool) -> "Codec":
         """The same codec for a key that must be there, or need not."""
         found = Codec(self.name, self.kind, self.dump, self.load, self.exact)
-        found.is_required, found.fields, found.inner = is_required, self.fields, self.inner
+        found.is_required, found.fields, found.inner, found.needed = is_required, self.fields, self.inner, self.needed
         return found
 
 

@@ -165,6 +165,8 @@ def check_types(found: Declaration) -> None:
         for name in found.signature.compiled():
             found.signature.default_json(name)
         _ = found.signature.result
+        for signal in found.signals:
+            signal.declared()
         _check_paths(found, found.signature.compiled().get)
     except (PayloadError, ValueError) as error:
         words = error.message if isinstance(error, PayloadError) else str(error)

@@ -241,6 +241,7 @@ def _object(cls: "Any", fields_of: "Callable[[], Iterable[Field]]") -> Codec:
 
     found = Codec(cls.__name__, "object", dump, load, cls)
     found.fields = lambda: {field.name: field.codec for field in fields()}
+    found.needed = lambda: [field.name for field in fields() if field.is_required]
     return found
 
 

@@ -1,7 +1,8 @@
 """Signal: a named, typed value that a run can wait for. Kept until a wait takes it."""
 
-from tako.errors import SignalTimeout
+from tako.errors import PayloadError, SignalTimeout
 from tako.sdk import annotations, payload
+from tako.sdk.codecs import Unsupported
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -59,9 +60,22 @@ class Signal(Generic[T]):
         return default
 
     def declared(self) -> "dict[str, Any]":
-        """What the registry tells of it."""
-        kind = None if self.value_type is MISSING else getattr(self.value_type, "__qualname__", str(self.value_type))
-        return {"name": self.name, "type": kind}
+        """What the registry tells of it: enough for the engine to refuse most of what no wait could read.
+
+        Raises:
+            PayloadError: its type cannot be stored.
+        """
+        name = None if self.value_type is MISSING else getattr(self.value_type, "__qualname__", str(self.value_type))
+        found: dict[str, Any] = {"name": self.name, "type": name}
+        codec = self._of()
+        try:
+            found["kind"] = codec.kind
+            if codec.fields is not None:
+                found["fields"] = {field: inner.kind for field, inner in codec.fields().items()}
+                found["needed"] = [] if codec.needed is None else codec.needed()
+        except Unsupported as error:
+            raise PayloadError(f"signal {self.name}: {error}") from None
+        return found
 
     def _of(self) -> "Any":
         if self._codec is None:

@@ -339,7 +339,7 @@ class AsyncAttempt(Attempt):
             if self.left:
                 await self._judge_order(name)
             text = await self._park(name, due_ms, {"event_name": event, "timeout_at_ms": due_ms})
-        return received(values.signal_text(text))
+        return values.received(self.run_id, name, text, received)
 
     async def _start(self, token: int, name: str, workflow: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         from tako.worker.children import Child

@@ -135,7 +135,7 @@ class SyncAttempt(Attempt):
                 self.judge_order(name)
             timeout_at_ms = None if timeout_ms is None else self.now_ms() + timeout_ms
             text = self._park(name, event_name=event, timeout_at_ms=timeout_at_ms)
-        return received(values.signal_text(text))
+        return values.received(self.run_id, name, text, received)
 
     def start(self, name: str, workflow: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Enqueue a child run, or give back the one that was started under this name. Durable on return."""

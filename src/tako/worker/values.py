@@ -108,9 +108,19 @@ def inside(managers: Sequence[Callable[[], AbstractContextManager[Any]]], fn: Ca
         return fn()
 
 
-def signal_text(text: str | None) -> str | None:
-    """What a wait was resolved with: a signal's value as JSON text, or None at its timeout."""
-    return None if text == _TIMED_OUT else text
+def received(run_id: str, name: str, text: str | None, read: Callable[[str | None], Any]) -> Any:
+    """What a wait gives back: `read` of the signal's text, or of None at its timeout.
+
+    Raises:
+        StepResultError: the signal that came does not fit its type, and never will: no retry helps.
+    """
+    try:
+        return read(None if text == _TIMED_OUT else text)
+    except errors.PayloadError as error:
+        raise errors.StepResultError(
+            f"the {error.message}",
+            cure=f"Wait for it anew with `tako runs retry {run_id} --from-step {name}`, and send one that fits.",
+        ) from None
 
 
 def too_large(what: str, size: int) -> errors.StepResultError:
