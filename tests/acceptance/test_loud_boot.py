@@ -152,6 +152,7 @@ def test_30_a_missing_secret_is_named_with_the_known_ones_when_the_worker_boots(
             assert "STRIPE_KEY" in told
             assert "hunter22" not in told
         assert "STRIPE_KAY" in "\n".join(it.health()["stderr_tail"])
+        it.logged("error", "worker exited with status 1 after")
 
 
 def test_39_the_last_words_of_a_crashed_worker_are_kept_with_its_crash(shop: Shopkeeper) -> None:
@@ -183,6 +184,7 @@ def test_40_a_start_hook_that_fails_is_a_failed_boot(shop: Shopkeeper) -> None:
         assert "workflows/flows.py:5" in str(raised.value)
         assert "ConnectionError" in it.problem("unhealthy_group")["what"]
         it.logged("error", "worker exited with status 1")
+        assert "ConnectionError" in it.alerted("unhealthy_group")["detail"]
 
 
 def test_a_worker_that_is_killed_while_nothing_runs_is_replaced_without_a_word_to_callers(shop: Shopkeeper) -> None:

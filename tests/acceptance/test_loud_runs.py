@@ -243,6 +243,8 @@ def test_21_a_step_without_await_fails_the_run_and_names_the_line(shop: Shopkeep
         assert "await" in dead["error"]
         assert not (it.folder / "mailed").exists()
         it.logged("error", "was called without await")
+        assert it.problem("dead_runs")
+        assert "StepError" in it.alerted("dead_run")["what"]
 
 
 def test_22_there_is_no_step_outside_of_a_run(shop: Shopkeeper) -> None:
@@ -264,6 +266,7 @@ def test_23_two_steps_of_one_name_are_an_error_that_suggests_another(shop: Shopk
 
         assert "the step 'mail' was called twice in one attempt" in dead["error"].lower()
         assert 'f"mail-{item_id}"' in dead["error"] + dead["traceback"]
+        it.logged("error", "StepError: The step 'mail' was called twice in one attempt")
 
 
 def test_23_a_step_that_was_renamed_under_a_run_is_a_warning_with_both_names(shop: Shopkeeper) -> None:
@@ -364,6 +367,7 @@ def forgets_the_timeout(ctx: Context) -> str:
 def test_27_a_wait_needs_a_timeout_and_raises_at_its_end(shop: Shopkeeper) -> None:
     with shop(WAITS) as it:
         assert "SignalTimeout: no signal 'shipped' came before the timeout" in it.dead(it.enqueue("ships"))["error"]
+        it.logged("error", "SignalTimeout: no signal 'shipped' came before the timeout")
         assert "timeout" in it.dead(it.enqueue("forgets_the_timeout"))["error"]
         assert len(it.hook.wait_of("dead_run", 2)) == 2
 

@@ -82,7 +82,8 @@ SLOW = TOP + (
 def test_17_a_queue_that_grows_old_is_a_warning_then_an_error_with_one_line_each(shop: Shopkeeper) -> None:
     with shop(SLOW, settings="[workflows]\nconcurrency = 1") as it:
         it.ready()
-        it.enqueue("slow")
+        first = it.enqueue("slow")
+        it.until(lambda: it.state(first)["status"] == "running", what="the only place is taken")
         waiting = it.enqueue("slow")
 
         for minutes, severity in ((6, "warning"), (31, "error")):
@@ -129,8 +130,8 @@ SHIPS = TOP + (
 def test_26_a_signal_that_comes_early_is_kept_and_one_to_nobody_or_misspelt_is_raised_at_its_sender(
     shop: Shopkeeper,
 ) -> None:
-    def send(name: str = "shipped", **where: str) -> None:
-        fields = {"signal": name, "payload_json": '"DHL"', **where}
+    def send(name: str = "shipped", value: str = '"DHL"', **where: str) -> None:
+        fields = {"signal": name, "payload_json": value, **where}
         runtime.engine().call("signal_run", fields, deadline_s=5)
 
     with shop(SHIPS) as it:
@@ -144,6 +145,9 @@ def test_26_a_signal_that_comes_early_is_kept_and_one_to_nobody_or_misspelt_is_r
         with pytest.raises(tako.RunNotFound, match="no run of ships with the key 'order:8'"):
             send(workflow="ships", key="order:8")
 
+        with pytest.raises(tako.PayloadError, match="signal shipped: expected a text, found a number; nothing was"):
+            send(value="3", id=run_id)
+
         send(id=run_id)  # before the wait
         assert it.state(run_id)["signals"][0]["name"] == "shipped"
         (it.folder / "go").touch()
@@ -156,7 +160,7 @@ def test_26_a_signal_that_comes_early_is_kept_and_one_to_nobody_or_misspelt_is_r
 def test_26_a_signal_that_nobody_took_is_a_warning_on_the_run(shop: Shopkeeper) -> None:
     with shop(SHIPS.replace("ctx.wait_for(shipped, timeout='1h')", "'nothing'")) as it:
         run_id = it.enqueue("ships", order=7)
-        runtime.engine().call("signal_run", {"id": run_id, "signal": "shipped", "payload_json": "1"}, deadline_s=5)
+        runtime.engine().call("signal_run", {"id": run_id, "signal": "shipped", "payload_json": '"a"'}, deadline_s=5)
         (it.folder / "go").touch()
 
         assert it.ended(run_id)["warnings"] == ["it ended with signals that no wait_for has taken: shipped"]

@@ -156,7 +156,8 @@ class Sweeper(threading.Thread):
             # The database or the engine is away, or nobody has migrated yet: the next round finds out.
             if str(error) != self._complained:
                 self._complained = str(error)
-                log.warning("the outbox could not be looked at: %s", error)
+                cure = "; `python manage.py migrate` makes its table" if "tako_outbox" in str(error) else ""
+                log.warning("the outbox could not be looked at: %s%s", error, cure)
         finally:
             connections.close_all()
 
