@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import sqlite3
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -112,3 +114,35 @@ def test_every_statement_compiles(tmp_path: Path) -> None:
 class _Anything(dict[str, object]):
     def __missing__(self, key: str) -> object:
         return None
+
+
+def test_what_has_happened_already_is_written_in_its_order_as_soon_as_the_file_takes_writes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(states, "AGAIN_S", 0.01)
+    written: list[str] = []
+    is_full = True
+
+    async def owe() -> None:
+        state = State(tmp_path / "state.db")
+        done = asyncio.Event()
+        nonlocal is_full
+
+        def write(what: str) -> None:
+            if is_full:
+                raise StoreUnavailable("no room")
+            written.append(what)
+            if what == "second":
+                done.set()
+
+        state.at_last(partial(write, "first"))
+        state.at_last(partial(write, "second"))
+        assert written == []
+        is_full = False
+        async with asyncio.timeout(10):
+            await done.wait()
+        state.at_last(partial(write, "third"))
+        state.close()
+
+    asyncio.run(owe())
+    assert written == ["first", "second", "third"]
