@@ -41,7 +41,7 @@ def main() -> int:
     for stack in stacks:
         print(f"{stack.name}: {stack.versions(python)}; {stack.settings}", flush=True)
     found = _cause_all(stacks, faults, python=python, jobs=options.jobs, keep=options.keep)
-    print("\n".join(table(stacks, faults, found)))
+    print("\n".join([*table(stacks, faults, found), *details(stacks, faults, found)]))
     bad = [key for key, verdict in found.items() if verdict is None]
     ours = [verdict for (stack, _), verdict in found.items() if stack == "Tako" and verdict is not None]
     return 1 if bad or any(verdict.grade is Grade.LOST for verdict in ours) else 0
@@ -73,10 +73,24 @@ def _cause_all(
 
 
 def table(stacks: list[type[Stack]], faults: list[str], found: dict[tuple[str, str], Verdict | None]) -> list[str]:
-    """As Markdown: a row a fault."""
+    """As Markdown: a row a fault, a mark for each stack."""
     rows = [["fault", *(stack.name for stack in stacks)], ["---"] * (len(stacks) + 1)]
-    rows += [[fault, *(str(found.get((stack.name, fault)) or "not measured") for stack in stacks)] for fault in faults]
+    for fault in faults:
+        verdicts = [found.get((stack.name, fault)) for stack in stacks]
+        rows += [[fault, *("?" if verdict is None else verdict.grade.value for verdict in verdicts)]]
     return [f"| {' | '.join(row)} |" for row in rows]
+
+
+def details(stacks: list[type[Stack]], faults: list[str], found: dict[tuple[str, str], Verdict | None]) -> list[str]:
+    """As Markdown: for each fault what was done, and what became of it in each stack."""
+    lines = []
+    for fault in faults:
+        said = " ".join((FAULTS[fault].__doc__ or "").split())
+        lines += ["", f"**{fault.capitalize()}.** {said}", ""]
+        for stack in stacks:
+            verdict = found.get((stack.name, fault))
+            lines.append(f"- {stack.name}: {'not measured' if verdict is None else verdict}")
+    return lines
 
 
 def _environment() -> Path:

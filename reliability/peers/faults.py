@@ -211,18 +211,18 @@ def cause(fault: str, kind: type[Stack], *, python: Path, keep: Path | None = No
     # Databases run as users of their own, who cannot enter every machine's /tmp.
     folder = Path(mkdtemp(prefix="peers-", dir="/var/tmp"))
     folder.chmod(0o755)
-    with _data(folder, is_small=fault == "the disk is full") as data:
-        stack = kind(folder, python=python, data=data)
-        try:
-            stack.up(scheduled=fault == "down when a schedule was due")
-            return FAULTS[fault](stack)
-        finally:
+    try:
+        with _data(folder, is_small=fault == "the disk is full") as data:
+            stack = kind(folder, python=python, data=data)
             try:
-                stack.down()
+                stack.up(scheduled=fault == "down when a schedule was due")
+                return FAULTS[fault](stack)
             finally:
+                stack.down()
                 if keep is not None:
                     _keep(folder, keep / f"{kind.name} - {fault}".replace(";", "").replace(",", ""))
-                shutil.rmtree(folder, ignore_errors=True)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 @contextmanager

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 from reliability.peers import judge
-from reliability.peers.__main__ import table
+from reliability.peers.__main__ import details, table
 from reliability.peers.judge import Grade, Line, Verdict
 from reliability.peers.managed import Told
 from reliability.peers.stacks import CeleryRedis, Tako
@@ -125,6 +125,8 @@ def test_a_ledger_is_read_line_by_line_and_what_is_half_written_is_left(tmp_path
 
 
 def test_a_cell_that_could_not_be_filled_says_so() -> None:
-    rows = table([Tako, CeleryRedis], ["poison"], {("Tako", "poison"): Verdict(Grade.KEPT, "dead")})
+    fault = "a task kills its worker, always"
+    found: dict[tuple[str, str], Verdict | None] = {("Tako", fault): Verdict(Grade.KEPT, "dead")}
 
-    assert rows[-1] == "| poison | ✔ dead | not measured |"
+    assert table([Tako, CeleryRedis], [fault], found)[-1] == f"| {fault} | ✔ | ? |"
+    assert details([Tako, CeleryRedis], [fault], found)[-2:] == ["- Tako: ✔ dead", "- Celery, Redis: not measured"]
