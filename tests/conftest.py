@@ -2,7 +2,8 @@
 
 `scripts/test` runs the files of tests side by side, a file always in one process (pytest-xdist). A test that is marked
 `alone` measures time, or takes the whole machine: it waits until the tests that run have ended, and the others wait for
-it. Waiting is not part of a test's time.
+it. Waiting is not part of a test's time. Such a test has a file of its own, which comes last: in the middle of a run it
+would hold up everybody until the longest of those that run has ended.
 """
 
 from __future__ import annotations

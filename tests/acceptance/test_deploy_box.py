@@ -21,7 +21,7 @@ from tests.support.box import ROOT, Box
 from tests.support.dev import until
 from tests.support.laptop import Laptop
 
-pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(900)]  # the first one may have to put the Debian together
 
 
 @pytest.fixture(scope="module")

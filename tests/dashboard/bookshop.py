@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import socket
 import urllib.error
 import urllib.parse
 import urllib.request
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.support.dev import Dev, until, write
+from tests.support.ports import free_port
 
 from tako.cli.engine import Engine, find
 from tako.protocol import ids
@@ -114,13 +114,6 @@ class Bookshop(Dev):
         """The same run, when it waits for its signal."""
         until(lambda: self.status(run_id) == "waiting", what="the run waits")
         return run_id
-
-
-def free_port() -> int:
-    """A port that nobody listens on."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        port: int = server.getsockname()[1]
-        return port
 
 
 @dataclass(frozen=True)

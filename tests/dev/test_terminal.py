@@ -49,6 +49,15 @@ class Tmux:
     def tmux(self, *words: str) -> str:
         return subprocess.run([*self.server, *words], check=True, capture_output=True, text=True).stdout
 
+    def resize(self, columns: int, rows: int) -> None:
+        """Returns when programs in it can know: what they write before is drawn for the size that was."""
+        self.tmux("resize-window", "-x", str(columns), "-y", str(rows))
+        fd = os.open(self.tmux("display", "-p", "#{pane_tty}").strip(), os.O_RDONLY | os.O_NOCTTY)
+        try:
+            until(lambda: os.get_terminal_size(fd) == (columns, rows), what=f"{columns} x {rows}")
+        finally:
+            os.close(fd)
+
     def screen(self) -> list[str]:
         return self.tmux("capture-pane", "-p").rstrip("\n").split("\n")
 
@@ -117,7 +126,7 @@ def test_after_every_resize_there_is_one_whole_box_and_it_is_last(open_terminal:
     number = 0
 
     for columns, rows in ((80, 24), (200, 50), (60, 20), (100, 12), (120, 40)):
-        terminal.tmux("resize-window", "-x", str(columns), "-y", str(rows))
+        terminal.resize(columns, rows)
         terminal.do("log", first=number, last=number + 50)
         number += 50
         newest = f"GET /{number - 1} "

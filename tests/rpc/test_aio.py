@@ -310,7 +310,8 @@ def test_loops_in_several_threads_have_a_connection_each(path: Path, client: Asy
 
 def run_script(path: Path, body: str) -> subprocess.CompletedProcess[str]:
     prelude = (
-        "import asyncio, os, sys\nfrom tako.rpc.aio import AsyncClient\n"
+        "import asyncio, logging, os, sys\nfrom tako.rpc.aio import AsyncClient\n"
+        "logging.getLogger('asyncio').setLevel('ERROR')\n"  # that a busy machine made it slow is no matter
         f"client = AsyncClient({str(path)!r}, 'shop')\n"
         "async def echo(value):\n    return await client.call('echo', {'value': value}, deadline_s=10)\n"
     )

@@ -30,6 +30,7 @@ from typing import IO, Self
 
 import pytest
 
+from tests.support.ports import free_port
 from tests.support.server import SERVER, Server
 
 ROOT = Path(__file__).parents[2]
@@ -400,12 +401,6 @@ def control_groups(name: str) -> list[Path]:
 def run(*argv: str) -> None:
     done = subprocess.run(argv, check=False, capture_output=True, text=True)
     assert done.returncode == 0, f"{' '.join(argv)}: {done.stderr}"
-
-
-def free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return int(sock.getsockname()[1])
 
 
 def wait_for(is_there: Callable[[], bool], what: str, process: subprocess.Popen[bytes]) -> None:

@@ -25,18 +25,10 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from tako.server import caddy
+from tests.support.ports import free_port
 
 PATIENCE_S = 30.0
 BINARY = Path(sys.executable).with_name("caddy")
-
-
-def free_ports(count: int) -> list[int]:
-    """Ports that nobody holds now. Somebody may before they are used; then the start fails, loudly."""
-    with contextlib.ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        return [int(each.getsockname()[1]) for each in sockets]
 
 
 class Caddy:
@@ -46,7 +38,7 @@ class Caddy:
         self.folder = folder
         self.hosts = folder / "hosts"
         self.log = folder / "caddy.log"
-        http_port, https_port, ask_port = free_ports(3)
+        http_port, https_port, ask_port = free_port(), free_port(), free_port()
         self.settings = caddy.Settings(
             http_port=http_port, https_port=https_port, ask_port=ask_port, hosts=str(self.hosts),
             admin=str(folder / "admin.sock"), log=str(self.log), **settings,
@@ -139,7 +131,7 @@ class Pebble:
         self.folder = folder
         self._host = host
         self._leads_to = names
-        self.port, self._management, self._dns, self._dns_management = free_ports(4)
+        self.port, self._management, self._dns, self._dns_management = (free_port() for _ in range(4))
         self.root = folder / "pebble.pem"
 
     @property

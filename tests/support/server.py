@@ -21,11 +21,11 @@ from typing import Any, Self
 import httpx
 
 from tako.errors import from_reply
-from tako.ingress.ports import listen_on_free
 from tako.protocol import framing
 from tako.protocol.management import MAX_PIECE_BYTES
 from tests.support.dev import PATIENCE_S, until
 from tests.support.load import Load
+from tests.support.ports import free_port
 from tests.support.shop import shop
 
 SERVER = str(Path(sys.executable).with_name("tako-server"))
@@ -33,14 +33,6 @@ VENV = Path(sys.executable).parents[1]
 SKIPPED = {"__pycache__", ".tako", ".venv", ".git"}
 
 Event = dict[str, Any]
-
-
-def free_port() -> int:
-    sockets = listen_on_free(20_000 + os.getpid() % 20_000, count=500)
-    port: int = sockets[0].getsockname()[1]
-    for sock in sockets:
-        sock.close()
-    return port
 
 
 class Refused(AssertionError):
