@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
@@ -140,6 +141,16 @@ def test_show_tells_what_a_parked_run_waits_for(cli: Cli, engine: FakeEngine, wa
     engine.answers["list_runs"] = page()
 
     assert words in cli("runs", "show", run["id"]).out
+
+
+def test_show_of_a_run_that_succeeded_in_the_end_leaves_out_what_is_over(cli: Cli, engine: FakeEngine) -> None:
+    run = run_info(status="succeeded", attempt=4, retries=1, error=None, reason=None, traceback=TRACEBACK)
+    engine.answers |= {"get_run": run, "list_runs": page()}
+
+    said = cli("runs", "show", run["id"]).out
+
+    assert re.search(r"^  attempt   4$", said, re.MULTILINE), "not 4 of 2: it was retried by hand"
+    assert "Traceback" not in said
 
 
 def test_show_json_has_values_instead_of_texts(cli: Cli, engine: FakeEngine) -> None:

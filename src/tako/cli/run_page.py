@@ -36,7 +36,7 @@ def show(output: Output, run: dict[str, Any], *, now_ms: int) -> None:
     _steps(output, run)
     _children(output, run)
     _attempts(output, run)
-    if traceback := run.get("traceback"):
+    if (traceback := run.get("traceback")) and run["status"] != "succeeded":  # of a failed attempt, which is over
         output.result("")
         for line in clean_lines(traceback):
             output.result(f"  {line}")
@@ -50,7 +50,7 @@ def _facts(run: dict[str, Any], *, now_ms: int) -> list[tuple[str, str]]:
         return f"{moments.shown(at_ms)} ({moments.ago(at_ms, now_ms=now_ms)})" if at_ms else ""
 
     facts = [
-        ("attempt", f"{run['attempt']} of {run['retries'] + 1}" if "retries" in run else str(run["attempt"])),
+        ("attempt", _attempt(run)),
         ("created", when("created_ms")),
         ("due", when("run_at_ms") if run["status"] not in ENDED else ""),
         ("started", when("started_ms")),
@@ -70,6 +70,12 @@ def _facts(run: dict[str, Any], *, now_ms: int) -> list[tuple[str, str]]:
         *(("warning", text) for text in run.get("warnings") or ()),
     ]
     return [(name, value) for name, value in facts if value]
+
+
+def _attempt(run: dict[str, Any]) -> str:
+    """Which attempt of how many; after a retry by hand, which begins to count anew, only which."""
+    attempt, most = run["attempt"], run.get("retries", -1) + 1
+    return f"{attempt} of {most}" if attempt <= most else str(attempt)
 
 
 def _waits_for(waiting: dict[str, Any]) -> str:
