@@ -57,6 +57,8 @@ def test_logs_are_found_by_release_instance_group_and_run(app: App) -> None:
     assert {line["release"] for line in app.logs(instance=instance["id"])} == {"r2"}
     until(lambda: app.logs(run_id=run_id), what="the run's lines")
     assert all(line["release"] == "r2" for line in app.logs(run_id=run_id, scope="worker") if "pid" in line)
+    assert "charging" in {line["message"] for line in app.logs(workflow="charge", level="info", scope="worker")}
+    assert app.logs(workflow="charge", level="error") == []
     assert app.logs(since_ms=2**52) == []
     assert len(app.logs(limit=3)) == 3
 

@@ -29,10 +29,12 @@ def test_every_filter_is_sent(cli: Cli, engine: FakeEngine) -> None:
     engine.answers["logs"] = {"lines": []}
     run_id = run_info(1)["id"]
 
-    cli("logs", "--run", run_id, "--workflow", "w", "--group", "g", "--level", "error", "--last-crash", "-n", "5")
+    cli("logs", "--run", run_id, "--workflow", "w", "--group", "g", "--level", "error", "--scope", "web", "-n", "5")
+    cli("logs", "--last-crash")
 
     assert engine.asked("logs") == [
-        {"run": run_id, "workflow": "w", "group": "g", "level": "error", "last_crash": True, "limit": 5}
+        {"run": run_id, "workflow": "w", "group": "g", "level": "error", "scope": "web", "limit": 5},
+        {"last_crash": True, "limit": 200},
     ]
 
 
@@ -83,6 +85,7 @@ def test_without_an_engine_its_files_are_read(cli: Cli) -> None:
     assert said.code == 0
     assert len(said.out.splitlines()) == 3
     assert "No engine runs in this folder; these lines are from" in said.err
+    assert [line["scope"] for line in cli("logs", "--scope", "tako", "--json").json["lines"]] == ["tako"]
 
 
 @pytest.mark.usefixtures("left_behind")

@@ -28,7 +28,8 @@ def show(context: Context, args: argparse.Namespace, *, since_ms: int, limit: in
     target = deployed.target(context, context.where)
     fields = {
         **target.ref, "limit": limit, "since_ms": since_ms or None, "group": args.group, "run_id": args.run,
-        "release": args.release, "scope": args.scope, "instance": args.instance,
+        "workflow": args.workflow, "level": args.level, "release": args.release, "scope": args.scope,
+        "instance": args.instance,
     }  # fmt: skip
     fields = {name: value for name, value in fields.items() if value is not None}
     if args.follow:

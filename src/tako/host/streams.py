@@ -84,4 +84,5 @@ def filter_of(message: Message) -> Filter:
         workflow=optional_text(message, "workflow"),
         group=optional_text(message, "group"),
         level=optional_text(message, "level"),
+        scope=optional_text(message, "scope"),
     )

@@ -295,6 +295,8 @@ class LogsRequest(AppRef):
     since_ms: NotRequired[int]
     until_ms: NotRequired[int]
     scope: NotRequired[Literal["web", "worker", "tako"]]
+    level: NotRequired[Literal["debug", "info", "warning", "error"]]
+    workflow: NotRequired[str]
     group: NotRequired[str]
     release: NotRequired[str]
     instance: NotRequired[str]

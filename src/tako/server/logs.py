@@ -26,6 +26,8 @@ async def answer(site: Site, connection: Connection, message: Message) -> dict[s
         scope=optional_text(message, "scope"),
         group=optional_text(message, "group"),
         run=optional_text(message, "run_id"),
+        workflow=optional_text(message, "workflow"),
+        level=optional_text(message, "level"),
         release=optional_text(message, "release"),
         instance=optional_text(message, "instance"),
         until_ms=optional_integer(message, "until_ms"),

@@ -23,7 +23,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--last-crash", action="store_true", help="the last lines of the worker that crashed last")
     parser.add_argument("--since", metavar="WHEN", help='not older than this: "10m", or a time')
     parser.add_argument("-n", "--limit", type=int, metavar="N", help=f"at most so many lines; default {LIMIT}")
-    parser.add_argument("--scope", choices=["web", "worker", "tako"], help="of a deployed app: who said it")
+    parser.add_argument("--scope", choices=["web", "worker", "tako"], help="who said it")
     parser.add_argument("--release", metavar="RELEASE", help="of a deployed app: what this release said")
     parser.add_argument("--instance", metavar="ID", help="of a deployed app: what this process said")
     parser.add_argument("-f", "--follow", action="store_true", help="go on with lines as they come")
@@ -37,7 +37,7 @@ def run(context: Context, args: argparse.Namespace) -> int:
     limit = LIMIT if args.limit is None else max(args.limit, 1)
     if context.where is not None:
         return _of_servers(context, args, since_ms=since_ms, limit=limit)
-    for option in ("release", "instance", "scope"):
+    for option in ("release", "instance"):
         if getattr(args, option) is not None:
             raise UsageError(f"--{option} is for deployed apps.", cure="Add --env NAME.")
     try:
@@ -59,16 +59,16 @@ def run(context: Context, args: argparse.Namespace) -> int:
 def _of_servers(context: Context, args: argparse.Namespace, *, since_ms: int, limit: int) -> int:
     from tako.cli import remote_logs
 
-    for option in ("workflow", "level", "last_crash"):
-        if getattr(args, option):
-            raise UsageError(f"--{option.replace('_', '-')} is for the engine of this folder.", cure="Leave it out.")
+    if args.last_crash:
+        raise UsageError("--last-crash is for the engine of this folder.", cure="Write --level error in its place.")
     if args.run is not None:
         args.run = run_ids.resolve(context.engine(), args.run)
     return remote_logs.show(context, args, since_ms=since_ms, limit=limit)
 
 
 def _filters(args: argparse.Namespace) -> dict[str, Any]:
-    return {"run": args.run, "workflow": args.workflow, "group": args.group, "level": args.level}
+    names = ("run", "workflow", "group", "level", "scope")
+    return {name: getattr(args, name) for name in names}
 
 
 def _follow(context: Context, args: argparse.Namespace, *, since_ms: int, limit: int) -> int:
@@ -101,7 +101,7 @@ def _from_files(context: Context, args: argparse.Namespace, *, since_ms: int, li
     if args.last_crash:
         lines = files.last_crash(folder, group=args.group, limit=limit)
     else:
-        wanted = Filter(run=args.run, workflow=args.workflow, group=args.group, level=args.level)
+        wanted = Filter(**_filters(args))
         lines = files.read(folder, wanted, limit=limit, since_ms=since_ms)
     _print(context, list(lines), args)
     return 0

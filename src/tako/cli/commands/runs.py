@@ -56,7 +56,7 @@ def _configure_list(parser: Parser) -> None:
     parser.add_argument("--since", metavar="WHEN", help='created after this: "1h" ago, or a time')
     parser.add_argument("--until", metavar="WHEN", help="created before this")
     parser.add_argument("--parent", metavar="ID", help="children of this run")
-    parser.add_argument("--limit", type=int, default=PAGE, metavar="N", help=f"default {PAGE}")
+    parser.add_argument("-n", "--limit", type=int, default=PAGE, metavar="N", help=f"default {PAGE}")
     parser.add_argument("--after", metavar="NEXT", help="go on where a list ended: its `next`")
 
 

@@ -46,7 +46,10 @@ def _page(output: Output, app: str, status: dict[str, Any], *, now_ms: int) -> N
         _group(output, health, now_ms=now_ms)
     if counts := _counts(status.get("counts", {})):
         output.result(f"{output.shown('runs', DIM)}       {counts}")
-    _table_of_facts(output, "store", status.get("store"))
+    store = dict(status.get("store") or {})
+    if isinstance(store.get("bytes"), int):
+        store["size"] = f"{store.pop('bytes') / 1e6:.1f} MB"
+    _table_of_facts(output, "store", store)
     _table_of_facts(output, "engine", {name: status.get(name) for name in ("version", "pid", "release")})
 
 
