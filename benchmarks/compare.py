@@ -39,6 +39,19 @@ def compare(names: Sequence[str], *, workloads: Sequence[str], rounds: int, size
     return document
 
 
+def joined(kept: dict[str, Any], more: dict[str, Any]) -> dict[str, Any]:
+    """The rounds of both, for a comparison made in pieces. The machine is that of the first, with every load."""
+    machine, now = kept["machine"], more["machine"]
+    machine["loads"] = [*machine.get("loads", [machine["load"]]), now["load"]]
+    machine["calibration_after_ms"] = now["calibration_after_ms"]
+    for name, subject in more["subjects"].items():
+        mine = kept["subjects"].setdefault(name, {"figures": {}})
+        mine.update({key: value for key, value in subject.items() if key != "figures"})
+        for figure, found in subject["figures"].items():
+            mine["figures"].setdefault(figure, []).extend(found)
+    return kept
+
+
 def _measure(found: dict[str, Any], name: str, workloads: Sequence[str], sizes: Sizes) -> None:
     with _ready(name, sizes) as subject:
         if "version" not in found:

@@ -46,9 +46,11 @@ def _ratio(document: dict[str, Any], figure: str) -> str:
 
 def _about(document: dict[str, Any]) -> list[str]:
     machine, disk = document["machine"], document["disk"]
+    loads = machine.get("loads", [machine["load"]])
+    load = f"{min(loads)} to {max(loads)}" if len(loads) > 1 else f"{machine['load']}"
     lines = [
         f"{document['date']}, {machine['cores']} cores, {machine['system']}, Python {machine['python']}, load "
-        f"{machine['load']} at the start; 200 SHA-256 of a megabyte took {machine['calibration_ms']} ms before and "
+        f"{load} at the start; 200 SHA-256 of a megabyte took {machine['calibration_ms']} ms before and "
         f"{machine['calibration_after_ms']} ms after; a synced append of 4 KiB takes {shown(disk['fsync, p50'])} ms.",
         "",
     ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import subprocess
 import sys
 import xml.etree.ElementTree as ElementTree
@@ -9,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from benchmarks.compare import best_other
+from benchmarks.compare import best_other, joined
 from benchmarks.subjects import OTHERS, SYSTEMS
 
 from benchmarks import chart, report
@@ -57,6 +58,27 @@ def test_the_chart_has_a_bar_for_each_system_in_each_panel(document: dict[str, A
     bars = root.findall("{http://www.w3.org/2000/svg}rect")
     assert [bar.get("class") for bar in bars] == ["other", "tako", "durable", "tako", "durable"]
     assert float(bars[0].get("width", "0")) > float(bars[1].get("width", "0")) > float(bars[2].get("width", "0"))
+
+
+def test_a_comparison_made_in_pieces_has_the_rounds_of_all(document: dict[str, Any]) -> None:
+    more = copy.deepcopy(document)
+    more["machine"]["load"] = 7.5
+    more["subjects"] = {
+        "slow": subject(durable=True, figures={"drain, 1 step": [3_000.0]}),
+        "late": subject(durable=True, figures={"cold start": [50.0]}),
+    }
+    found = report.table(joined(document, more))
+
+    assert "**2,000** (1,000 to 3,000)" in found
+    assert "| cold start, ms |  |  |  | **50.0** |" in found
+    assert "load 0.1 to 7.5 at the start" in found
+
+
+def test_what_is_possible_is_shown_and_is_no_peer(document: dict[str, Any]) -> None:
+    document["subjects"]["floor"] = subject(durable=True, figures={"drain, 1 step": [16_000.0]})
+
+    assert best_other(document, "drain, 1 step", more_is_better=True, durable=True) == ("slow", 1_000.0)
+    assert "8.00 × slow, 7 wanted; 0.50 × floor |" in report.table(document)
 
 
 def test_each_system_has_its_file() -> None:
