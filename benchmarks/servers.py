@@ -41,7 +41,8 @@ class Postgres(Server):
         if self._user:
             shutil.chown(folder, "postgres", "postgres")
         subprocess.run(
-            [*self._user, POSTGRES_BIN / "initdb", "-D", data, "-A", "trust", "-U", "postgres", "--no-locale"],
+            [*self._user, POSTGRES_BIN / "initdb", "-D", data, "-A", "trust", "-U", "postgres", "--no-locale",
+             "--encoding=UTF8"],
             check=True, stdout=subprocess.DEVNULL, cwd="/",
         )  # fmt: skip
         settings = [word for setting in (*self.SETTINGS, "listen_addresses=") for word in ("-c", setting)]
