@@ -260,6 +260,7 @@ class Oracle:
             before = row._replace(status="pending", epoch=0, ended_ms=None)
         if before.has_ended:
             self._retries[row.id] += 1
+            self._run_at_ms.pop(row.id, None)  # who retries it means now
             if self._retries[row.id] > self.retries_asked(row):
                 self.fail("E6", f"{before} became {row}")
         elif row.status not in REACHABLE[before.status]:
