@@ -49,10 +49,10 @@ def test_1_a_failure_that_goes_on_is_one_alert_and_not_one_for_each_start(shop: 
 
 
 def test_2_a_worker_that_hangs_while_it_imports_is_shown_with_the_line_that_hangs(shop: Shopkeeper) -> None:
-    with shop(HANGS, settings='[workflows]\nboot_timeout = "1s"') as it:
+    with shop(HANGS, settings='[workflows]\nboot_timeout = "3s"') as it:  # in 1 s a busy machine starts no Python
         problem = it.problem("unhealthy_group")
 
-        words = r"worker did not become ready within 1s \(workflows/flows.py:1, in <module>: while True: pass\)"
+        words = r"worker did not become ready within 3s \(workflows/flows.py:1, in <module>: while True: pass\)"
         it.logged("error", words)
         assert "workflows/flows.py:1, in <module>" in problem["what"]
         assert "workflows/flows.py:1" in it.alerted("unhealthy_group")["what"]
