@@ -54,7 +54,9 @@ class Deaths:
         daemon = self._world.daemon
         if daemon is None or daemon is not self._asked[worker_id]:
             return
-        if not self._world.disk.is_full and not daemon.loop.is_frozen:
+        # After a full disk what was not stored is stored once a second.
+        has_room = self._world.timeline.now > self._world.full_until + 1.2
+        if not self._world.disk.is_full and has_room and not daemon.loop.is_frozen:
             self._recorded.add(worker_id)
 
     def process_ended(self, life: Life) -> None:

@@ -110,7 +110,9 @@ class World:
         self.next_boots.clear()
         self._dies = None
         self.machine.spawn_error = None
-        self.disk.is_full, self.disk.fsync_fails = False, None
+        if self.disk.is_full:
+            self._disk_has_room()
+        self.disk.fsync_fails = None
         if self.daemon is None:
             self.start_daemon()
         else:
@@ -379,8 +381,8 @@ class World:
             worker.recycle()
 
     def _roll(self, args: dict[str, Any]) -> None:
-        """A release that a gate has proven takes over, on a server."""
-        if self.daemon is not None and self.daemon.is_listening and not self.daemon.loop.is_frozen:
+        """A release that a gate has proven takes over, on a server that is not about to stop."""
+        if self.daemon is not None and self.daemon.host.has_begun and not self.daemon.loop.is_frozen:
             count("fault: release rolled")
             self._releases += 1
             self.daemon.roll(self._releases, dies=args["dies"])
