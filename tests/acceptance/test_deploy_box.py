@@ -17,6 +17,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from reliability.deploys.__main__ import PLACES, play
+from reliability.deploys.scene import Scene
 from tests.support.box import ROOT, Box
 from tests.support.dev import until
 from tests.support.laptop import Laptop
@@ -218,32 +220,18 @@ def laptop_with_another_tako(laptop: Laptop, folder: Path, line: str) -> Laptop:
     return other
 
 
-def test_a_power_cut_in_the_middle_of_runs_loses_and_doubles_nothing(box: Box, laptop: Laptop) -> None:
-    laptop.has_shop("r1", name="power")
-    laptop.tako("deploy")
-    ids = [
-        laptop.tako("enqueue", "charge", f"order={order}", "takes_s=0.4", "--env", "production", "--json").json["id"]
-        for order in range(6)
-    ]
-    until(lambda: "end" in ledger(box), what="the first run is through")
+def test_deploys_roll_backs_kills_and_a_power_cut_under_load_fail_no_request_and_lose_or_double_no_run(
+    box: Box, laptop: Laptop
+) -> None:
+    """A little of what `scripts/gate deploys` does."""
+    authority = box.sh("cat /var/lib/tako-caddy/caddy/pki/authorities/local/root.crt")
+    scene = Scene(box, laptop, ssl.create_default_context(cadata=authority))
+    places = {place: PLACES[place] for place in ("gate:after", "commit:after")}
 
-    box.reboot(clean=False)
+    acts = list(play(scene, deploys=1, rollbacks=1, places=places, power_cuts=1))
 
-    def ended() -> bool:
-        found = laptop.tako("runs", "list", "--env", "production", "--json", code=None)
-        return found.code == 0 and {run["status"] for run in found.json["runs"]} == {"succeeded"}
-
-    until(ended, what="all runs succeed after the power cut", timeout_s=90)
-    until(lambda: served(box, "power.test"), what="the app serves after the power cut")
-    lines = [line.split() for line in ledger(box).splitlines()]
-    assert {line[1] for line in lines if line[0] == "end"} == set(ids)
-    # A step that had been saved was not done again.
-    shown = [laptop.tako("runs", "show", each, "--env", "production", "--json").json for each in ids]
-    assert all(run["status"] == "succeeded" for run in shown)
-
-
-def ledger(box: Box) -> str:
-    return box.sh("cat /var/lib/tako/apps/power/production/data/app/ledger 2>/dev/null || true")
+    print("\n".join(map(str, acts)))
+    assert [problem for act in acts for problem in act.problems] == []
 
 
 def served(box: Box, host: str) -> bool:

@@ -419,6 +419,23 @@ def test_when_workers_are_broken_on_one_of_two_servers_each_server_tells_of_its_
     assert "jinja3" in said.out
 
 
+def test_of_two_servers_one_that_is_out_of_reach_is_told_and_the_other_still_answers(
+    laptop: Laptop, pair: PlainBox
+) -> None:
+    laptop.has_shop("r1", name="part", servers=["fra1", "ams1"])
+    laptop.tako("deploy")
+    pair.cut_connections()
+    pair.stop_ssh()
+
+    status = laptop.tako("status", "--env", "production", "--json", code=1).json
+    assert status["servers"].keys() == {"fra1"}
+    assert "ams1" in status["errors"]["ams1"]
+    assert not status["ok"]
+    logs = laptop.tako("logs", "--env", "production", "--json", code=1)
+    assert {line["server"] for line in logs.json["lines"]} == {"fra1"}
+    assert "refuses connections" in logs.err
+
+
 def test_a_server_that_shows_another_key_is_not_talked_to(laptop: Laptop, pair: PlainBox) -> None:
     laptop.has_shop("r1", name="key", servers=["ams1"])
     pair.cut_connections()

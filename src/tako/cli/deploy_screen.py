@@ -27,7 +27,7 @@ DOING = {
 
 # What is worth a line when it is over.
 DONE = {
-    "build": "Environment built",
+    "build": "Environment ready",
     "release": "Release command ran",
     "gate": "Each group of workers starts",
     "boot": "App started",
@@ -68,7 +68,9 @@ class Screen:
         elif told.kind == "connected":
             self._done(told.server, f"Connected to {told.server}", told.ms)
         elif told.kind == "uploading":
-            self._doing(told.server, f"Uploading {size(int(told.text))}…")
+            arrived, total = map(int, told.text.split())
+            so_far = f"{size(arrived)} of " if arrived else ""
+            self._doing(told.server, f"Uploading {so_far}{size(total)}…")
         elif told.kind == "uploaded":
             count, sent = map(int, told.text.split())
             what = (

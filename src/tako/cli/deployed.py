@@ -98,13 +98,32 @@ class RemoteEngine(Engine):
 
 def each(target: Target, ask: Callable[[Channel], T]) -> dict[str, T]:
     """Ask every server of the target, one after the other; the answers by its name. Raises what asking raises."""
-    found = {}
+    return {server.name: _ask(server, ask) for server in target.servers}
+
+
+def each_there(target: Target, ask: Callable[[Channel], T]) -> tuple[dict[str, T], dict[str, TakoError]]:
+    """As `each`, for what is worth having of some: the answers, and the errors of the others.
+
+    Raises:
+        TakoError: there is but one server, or none of them answered.
+    """
+    found: dict[str, T] = {}
+    failed: dict[str, TakoError] = {}
     for server in target.servers:
-        link = connection(server)
-        link.connect()
-        with Channel(link) as channel:
-            found[server.name] = ask(channel)
-    return found
+        try:
+            found[server.name] = _ask(server, ask)
+        except TakoError as error:
+            failed[server.name] = error
+    if not found:
+        raise next(iter(failed.values()))
+    return found, failed
+
+
+def _ask(server: Server, ask: Callable[[Channel], T]) -> T:
+    link = connection(server)
+    link.connect()
+    with Channel(link) as channel:
+        return ask(channel)
 
 
 def engine(context: Context, where: Where) -> RemoteEngine:

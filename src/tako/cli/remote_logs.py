@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from tako.cli import deployed
 from tako.cli.context import Context
+from tako.cli.errors import DONE, REFUSED
 from tako.cli.output import DIM
 from tako.deploy.channel import Channel
 from tako.deploy.servers import Server
@@ -34,17 +35,19 @@ def show(context: Context, args: argparse.Namespace, *, since_ms: int, limit: in
     fields = {name: value for name, value in fields.items() if value is not None}
     if args.follow:
         return _follow(context, target, fields)
-    answers = deployed.each(target, lambda channel: channel.call("logs", fields))
+    answers, failed = deployed.each_there(target, lambda channel: channel.call("logs", fields))
+    for error in failed.values():
+        context.output.warn(error.message)
     lines = [{**line, "server": server} for server, answer in answers.items() for line in answer["lines"]]
     lines = sorted(lines, key=lambda line: line["ts_ms"])[-limit:]
     if context.output.json:
         context.output.document({"lines": lines})
-        return 0
+        return REFUSED if failed else DONE
     if not lines:
         context.output.say("No line matches.")
     for line in lines:
         _print(context, line, is_several=len(target.servers) > 1)
-    return 0
+    return REFUSED if failed else DONE
 
 
 def _follow(context: Context, target: Target, fields: dict[str, Any]) -> int:

@@ -16,11 +16,15 @@ def show(context: Context, *, page: Callable[[str, dict[str, Any]], None]) -> in
     """Exits 1 when anything is wrong on any server. `page` prints an engine's own status."""
     assert context.where is not None
     target = deployed.target(context, context.where)
-    found: dict[str, dict[str, Any]] = deployed.each(target, lambda channel: channel.call("app.status", target.ref))
-    is_well = all(_is_well(status) for status in found.values())
+    found: dict[str, dict[str, Any]]
+    found, failed = deployed.each_there(target, lambda channel: channel.call("app.status", target.ref))
+    is_well = not failed and all(_is_well(status) for status in found.values())
     if context.output.json:
-        context.output.document({**target.ref, "ok": is_well, "servers": found})
+        errors = {server: error.message for server, error in failed.items()}
+        context.output.document({**target.ref, "ok": is_well, "servers": found, "errors": errors})
         return DONE if is_well else REFUSED
+    for error in failed.values():
+        context.output.warn(error.message)
     for server, status in found.items():
         if "engine" in status:
             page(f"{target.app} on {server}", status["engine"])

@@ -135,11 +135,13 @@ class Leg:
             begun = self._begin(channel, begin)
             self.job, self.current = begun["job"], begun["current"]
             started = time.monotonic()
+
+            def tell_progress(arrived: int) -> None:
+                self._say("uploading", text=f"{arrived} {begun['bytes']}")
+
             if begun["need"]:
-                self._say("uploading", text=str(begun["bytes"]))
-            sent = upload(
-                channel, job=begun["job"], need=begun["need"], files=artifact.files, progress=lambda arrived: None
-            )
+                tell_progress(0)
+            sent = upload(channel, job=begun["job"], need=begun["need"], files=artifact.files, progress=tell_progress)
             self.sent_bytes += sent
             self._say("uploaded", ms=_since(started), text=f"{len(begun['need'])} {sent}")
             if begun["secrets_needed"] and secrets is not None:

@@ -23,7 +23,9 @@ _LEVEL = 1  # of a slow link and a slow laptop, the link is the slower one; of t
 def upload(
     channel: Channel, *, job: str, need: Iterable[str], files: Iterable[File], progress: Callable[[int], None]
 ) -> int:
-    """Send every hash of `need`; the bytes sent. `progress` gets the bytes of the files that have arrived so far.
+    """Send every hash of `need`; the bytes sent, after compression.
+
+    `progress` gets the bytes of the files that have arrived so far.
 
     Raises:
         TakoError: the server refuses (disk full, wrong hash), or a file changed since it was looked at.
@@ -34,7 +36,7 @@ def upload(
     for sha256 in need:
         for piece, raw_size in _pieces(by_hash[sha256]):
             flying.append((channel.send("blob.put", {"job": job, **piece}), raw_size))
-            sent += len(piece["data"])
+            sent += len(piece["data"]) * 3 // 4  # base64
             if len(flying) >= IN_FLIGHT:
                 arrived += _land(channel, flying)
                 progress(arrived)

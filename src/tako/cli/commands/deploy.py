@@ -23,6 +23,8 @@ from tako.errors import TakoError
 from tako.protocol import management
 from tako.vault.sealed import SealedFile
 
+NOTHING_DONE = "Nothing was deployed: what served before still serves."
+
 
 def configure(parser: Parser) -> None:
     """Where to, and how."""
@@ -47,9 +49,11 @@ def run(context: Context, args: argparse.Namespace) -> int:
     artifact = _artifact(context, target)
     secrets = _secrets(context, target)
     rollout = deployed.rollout(target)
-    skip: list[management.Phase] = [] if target.config.release else ["release"]
-    screen = deploy_screen.Screen(context.output, [leg.server for leg in rollout.legs], skip=skip)
-    states = connect(context, rollout, screen)
+    screen = deploy_screen.Screen(context.output, [leg.server for leg in rollout.legs], skip=_skipped(target))
+    try:
+        states = connect(context, rollout, screen)
+    except KeyboardInterrupt:
+        raise Interrupted(NOTHING_DONE) from None
     hash_now = None if secrets is None else management.secrets_hash(**target.ref, secrets=dict(secrets))
     plans = plan.plan(artifact, states, secrets_hash=hash_now, release_command=target.config.release)
     if args.dry_run:
@@ -63,6 +67,11 @@ def run(context: Context, args: argparse.Namespace) -> int:
 
     run_and_tell(rollout, lambda: screen.follow(rollout.run(begin)))
     return finish(context, target, rollout, release=artifact.release, verb="deployed to", started=started)
+
+
+def _skipped(target: Target) -> list[management.Phase]:
+    """Phases in which this app has nothing to do."""
+    return [] if target.config.release else ["release"]
 
 
 def _artifact(context: Context, target: Target) -> Artifact:
@@ -120,7 +129,7 @@ def run_and_tell(rollout: Rollout, act: Callable[[], None]) -> None:
         if committed and (len(rollout.legs) == 1 or rollout.has_switched):
             raise Interrupted(f"It goes on at {', '.join(committed)}: `tako deploy --attach` follows it.") from None
         rollout.abort()
-        raise Interrupted("Nothing was deployed: what served before still serves.") from None
+        raise Interrupted(NOTHING_DONE) from None
 
 
 def finish(
@@ -164,7 +173,7 @@ def _urls(target: Target) -> list[str]:
 
 def _attach(context: Context, target: Target, started: float) -> int:
     rollout = deployed.rollout(target)
-    screen = deploy_screen.Screen(context.output, [leg.server for leg in rollout.legs])
+    screen = deploy_screen.Screen(context.output, [leg.server for leg in rollout.legs], skip=_skipped(target))
     states = connect(context, rollout, screen)
     running = [(leg, state.job) for leg, state in zip(rollout.legs, states, strict=True) if state.job is not None]
     if not running:
