@@ -5,9 +5,12 @@ Without systemd and Caddy: `test_deploy_box.py` has those.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
+import sqlite3
 import subprocess
+import tarfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -190,6 +193,26 @@ def test_everything_on_the_machine_works_from_the_laptop(laptop: Laptop, box: Pl
     assert body(box, "far.test") == "r1"
     laptop.tako("delete", "--yes", "far/production")
     assert box.server.get("/", host="far.test").status_code == 404
+
+
+def test_a_backup_of_a_deployed_app_comes_home_as_one_file_and_leaves_nothing_there(
+    laptop: Laptop, box: PlainBox
+) -> None:
+    laptop.has_shop("r1", name="kept")
+    laptop.tako("deploy")
+    laptop.tako("enqueue", "charge", "order=7", "--wait", "--env", "production")
+
+    path = Path(laptop.tako("backup", "--env", "production", "--json").json["path"])
+
+    assert path.parent == laptop.app
+    assert path.stat().st_mode & 0o077 == 0
+    with tarfile.open(path) as archive:
+        archive.extractall(laptop.folder / "unpacked", filter="data")
+    assert (laptop.folder / "unpacked/data/ledger").read_text().count("end") == 1
+    with contextlib.closing(sqlite3.connect(laptop.folder / "unpacked/runs.db")) as store:
+        assert store.execute("SELECT status FROM runs").fetchall() == [("succeeded",)]
+    assert not list((box.server.data / "apps/kept/production").glob("backup-*"))
+    assert "exists; no backup was made" in laptop.tako("backup", str(path), "--env", "production", code=1).err
 
 
 def test_changed_secrets_roll_the_app_without_a_release(laptop: Laptop, box: PlainBox) -> None:

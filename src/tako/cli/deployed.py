@@ -71,8 +71,10 @@ class RemoteEngine(Engine):
     def __init__(self, target: Target) -> None:
         from tako.rpc.client import Client
 
-        self._ssh = connection(target.servers[0])
-        self._ssh.connect()
+        self.ssh = connection(target.servers[0])
+        self.ssh.connect()
+        self.server = target.servers[0].name
+        self.environment = target.environment.name
         self._ref = target.ref
         self._conversations: list[ssh.Conversation] = []
         name = target.servers[0].name
@@ -83,7 +85,7 @@ class RemoteEngine(Engine):
         self._client = Client(self.place.socket, target.app, dial=self._dial)
 
     def _dial(self) -> socket.socket:
-        channel = Channel(self._ssh)
+        channel = Channel(self.ssh)
         with channel:
             conversation = channel.join(self._ref)
         self._conversations.append(conversation)

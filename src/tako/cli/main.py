@@ -41,14 +41,14 @@ SECTIONS: dict[str, dict[str, str]] = {
         "open": "the dashboard, in a browser",
         "secrets": "set, rm, ls; with --env, of servers: sync, rotate-key",
         "alerts": "test: try each channel of [alerts] and say what happened",
-        "backup": "a consistent copy of the store, while it runs",
+        "backup": "a consistent copy of the store and the app's data, while it runs",
         "doctor": "look at this machine and this folder",
         "bench": "measure this machine: enqueue, drain, latency, cold start",
         "version": "the versions of Tako, Python and SQLite",
     },
 }
 # They ask an engine, and it may be that of a deployed app: --env and --server.
-OF_ANY_ENGINE = frozenset({"enqueue", "runs", "workflows", "schedules", "status", "logs", "open"})
+OF_ANY_ENGINE = frozenset({"enqueue", "runs", "workflows", "schedules", "status", "logs", "open", "backup"})
 COMMANDS = {name: line for section in SECTIONS.values() for name, line in section.items()}
 
 

@@ -201,6 +201,16 @@ def journal(*, lines: int, follow: bool) -> Argv:
     return [*words, "--follow"] if follow else words
 
 
+def pack(folder: str) -> Argv:
+    """A folder's content as an archive on stdout."""
+    return ["tar", "-C", folder, "-czf", "-", "."]
+
+
+def remove(folder: str) -> Argv:
+    """Remove a folder."""
+    return ["rm", "-rf", "--", folder]
+
+
 def uninstall(*, with_data: bool) -> Argv:
     """Stop everything and remove what was installed."""
     return _sh(

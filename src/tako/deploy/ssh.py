@@ -136,6 +136,27 @@ class Ssh:
             raise rootless
         return Done(done.returncode, done.stdout, said)
 
+    def fetch(self, argv: Sequence[str], path: Path) -> None:
+        """Run a command and keep what it writes to stdout in a new file, readable by us alone; all of it, or none.
+
+        Raises:
+            TakoError: the command failed, or the file cannot be written.
+        """
+        partial = path.with_name(f".{path.name}.part")
+        try:
+            with open(partial, "xb", opener=lambda name, flags: os.open(name, flags, 0o600)) as out:
+                done = subprocess.run(
+                    self._session(argv), stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.PIPE, check=False
+                )
+                os.fsync(out.fileno())
+            if done.returncode:
+                raise failure(self.server, code=done.returncode, said=done.stderr.decode(errors="replace"))
+            partial.rename(path)
+        except OSError as error:
+            raise TakoError(f"{path} cannot be written: {error.strerror}.") from error
+        finally:
+            partial.unlink(missing_ok=True)
+
     def talk(self, argv: Sequence[str]) -> Conversation:
         """Start a command to talk with. That it could not be started is told by its end."""
         ours, theirs = socket.socketpair()

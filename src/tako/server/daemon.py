@@ -116,7 +116,8 @@ class Daemon:
                 await recover.reopen(site)
                 routing.show(self, site)
             except Exception as error:  # one app that cannot be opened must not keep the others from being served
-                site.failure = error.message if isinstance(error, TakoError) else f"{type(error).__name__}: {error}"
+                words = f"{error.message} {error.cure}".strip() if isinstance(error, TakoError) else repr(error)
+                site.failure = words
                 self.report(f"{site.app} ({site.env}) could not be opened", error)
         recover.sweep(self)
         await self._listen()
