@@ -195,6 +195,32 @@ def test_everything_on_the_machine_works_from_the_laptop(laptop: Laptop, box: Pl
     assert box.server.get("/", host="far.test").status_code == 404
 
 
+def test_an_app_is_restarted_without_a_release_and_a_refused_request(laptop: Laptop, box: PlainBox) -> None:
+    laptop.has_shop("r1", name="anew")
+    release = laptop.tako("deploy", "--json").json["release"]
+    pid = box.server.get("/about", host="anew.test").json()["pid"]
+
+    with Load(box.server.port, host="anew.test") as load:
+        said = laptop.tako("restart")
+        load.more()
+
+    assert load.report.failed == []
+    assert "anew serves on fra1" in said.err
+    assert box.server.get("/about", host="anew.test").json()["pid"] != pid
+    releases = laptop.tako("releases", "--json").json["servers"]["fra1"]
+    assert [each["release"] for each in releases["releases"]] == [release]
+
+
+def test_maintenance_is_told_by_status_until_it_ends(laptop: Laptop) -> None:
+    laptop.has_shop("r1", name="down")
+    laptop.tako("deploy")
+
+    laptop.tako("maintenance", "on")
+    assert "down for maintenance" in laptop.tako("status", "--env", "production").out
+    laptop.tako("maintenance", "off")
+    assert "maintenance" not in laptop.tako("status", "--env", "production").out
+
+
 def test_a_backup_of_a_deployed_app_comes_home_as_one_file_and_leaves_nothing_there(
     laptop: Laptop, box: PlainBox
 ) -> None:
@@ -340,7 +366,22 @@ def test_a_second_deploy_is_told_who_is_at_it(laptop: Laptop) -> None:
 
     assert "Not deployed to fra1: d" in second.err
     assert "@" in second.err
+    assert "tako deploy --abort" in second.err
     assert first.end().code == 0
+
+
+def test_a_deploy_can_be_called_off_from_elsewhere(laptop: Laptop) -> None:
+    laptop.has_shop("r1", name="off")
+    before = laptop.tako("deploy", "--json").json["release"]
+    laptop.has_shop("r2", name="off", at_import=SLOW)
+    first = laptop.start("deploy")
+    first.until("Connected to fra1")
+    until(lambda: laptop.tako("deploy", "--abort", code=None).code == 0, what="it is under way, and called off")
+
+    ended = first.end()
+    assert ended.code == 1
+    assert f"The previous release ({before}) still serves." in ended.err
+    assert "No deploy of off to production is under way" in laptop.tako("deploy", "--abort", code=1).err
 
 
 def test_what_could_lie_outside_of_a_release_or_is_not_what_it_says_is_refused_by_the_server(

@@ -33,6 +33,8 @@ SECTIONS: dict[str, dict[str, str]] = {
         "releases": "what is on the servers, what serves, who deployed it",
         "rollback": "back to a release that is there",
         "scale": "how many instances and workers are always there: web=2",
+        "restart": "new instances and workers of the release that serves",
+        "maintenance": "on, off: visitors of a deployed app get 503",
         "delete": "stop a deployed app and remove it, with its data",
     },
     "Operate": {
@@ -73,7 +75,7 @@ def _help(argv: list[str]) -> int:
     lines = ["Workflow workers that scale to zero, then fail loudly.", "", "Usage: tako COMMAND [options]", ""]
     for section, commands in SECTIONS.items():
         lines.append(f"{section}:")
-        lines += [f"  {name:<11}{line}" for name, line in commands.items()]
+        lines += [f"  {name:<13}{line}" for name, line in commands.items()]
         lines.append("")
     lines.append("Each command has --help and --json. Start with `tako init`, then `tako dev`.")
     print(*lines, sep="\n", file=sys.stdout if argv else sys.stderr)

@@ -48,6 +48,8 @@ def _web(context: Context, status: dict[str, Any]) -> None:
     output.result(f"{output.shown('web', DIM)}        {clean(', '.join(fact for fact in facts if fact))}")
     if status["reason"]:
         output.result(f"  {output.shown('✘', '31')} {clean(status['reason'])}")
+    if status.get("maintenance"):
+        output.result("  ! down for maintenance: visitors get 503. Its end: tako maintenance off")
     if job := status.get("job"):
         since = moments.span(max(0, context.now_ms() - job["started_ms"]))
         output.result(

@@ -172,6 +172,12 @@ class Leg:
             found = channel.call("rollback", {name: value for name, value in fields.items() if value is not None})
         self.attach(found["job"])
 
+    def restart(self) -> None:
+        """Start a roll of the release to itself. Raises what `Channel.call` raises."""
+        with Channel(self._ssh) as channel:
+            found = channel.call("app.restart", {**self._target.ref, "by": who()})
+        self.attach(found["job"])
+
     def put_secrets(self, secrets: Mapping[str, str]) -> bool:
         """Bring the secrets there; whether that changed any. A roll that they need is the job to follow, if any."""
         with Channel(self._ssh) as channel:

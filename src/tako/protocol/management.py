@@ -283,6 +283,7 @@ class AppStatus(AppRef):
     instances: list[dict[str, Any]]  # id, pid, release, inflight, done, boot_ms, started_ms
     routes: list[str]
     job: JobInfo | None  # under way
+    maintenance: bool  # visitors get 503
     engine: NotRequired[dict[str, Any]]
     secrets: NotRequired[list[str]]  # names
     scale: NotRequired[Scaled]

@@ -204,7 +204,7 @@ class Commands:
             since = time.strftime("%H:%M", time.localtime(job.phase_ms / 1000))
             raise DeployRunning(
                 f"{job.id} ({job.kind} of {job.release} by {job.by}) is in {job.phase.upper()} since {since}",
-                cure="Wait for it (`tako releases`), or call it off.",
+                cure="Follow it: `tako deploy --attach`. Call it off: `tako deploy --abort`.",
                 detail={"job": dict(job.info())},
             )
 

@@ -37,6 +37,7 @@ def app(site: Site) -> dict[str, Any]:
         "instances": web["instances"] if web is not None else [],
         "routes": site.routes(),
         "job": site.job.info() if site.job is not None else None,
+        "maintenance": bool(site.row["maintenance"]),
     }
 
 

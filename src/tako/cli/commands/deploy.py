@@ -36,16 +36,20 @@ def configure(parser: Parser) -> None:
     )  # fmt: skip
     parser.add_argument("--force", action="store_true", help="deploy again what serves already")
     parser.add_argument("--attach", action="store_true", help="follow the deploy that is under way")
+    parser.add_argument("--abort", action="store_true", help="call off the deploy that is under way")
 
 
 def run(context: Context, args: argparse.Namespace) -> int:
     """Build, upload, have it switched; exit 0 when the release serves on every server."""
-    if args.attach and (args.dry_run or args.force):
-        raise UsageError("--attach follows what another `tako deploy` began; it takes no other option.")
+    if (args.attach or args.abort) and (args.dry_run or args.force or args.attach == args.abort):
+        option, does = ("--attach", "follows") if args.attach else ("--abort", "calls off")
+        raise UsageError(f"{option} {does} what another `tako deploy` began; it takes no other option.")
     started = time.monotonic()
     target = deployed.target(context, args)
     if args.attach:
         return _attach(context, target, started)
+    if args.abort:
+        return _abort(context, target)
     artifact = _artifact(context, target)
     secrets = _secrets(context, target)
     rollout = deployed.rollout(target)
@@ -171,7 +175,22 @@ def _urls(target: Target) -> list[str]:
     return [f"https://{route}" for route in target.environment.routes]
 
 
-def _attach(context: Context, target: Target, started: float) -> int:
+def _abort(context: Context, target: Target) -> int:
+    rollout, _ = _under_way(context, target)
+    for leg in rollout.legs:
+        leg.abort()
+    servers = [leg.server for leg in rollout.legs]
+    if context.output.json:
+        context.output.document(
+            {**target.ref, "aborted": [{"server": leg.server, "job": leg.job} for leg in rollout.legs]}
+        )
+    else:
+        context.output.done(f"Called off on {', '.join(servers)}: what served before still serves.")
+    return DONE
+
+
+def _under_way(context: Context, target: Target) -> tuple[Rollout, deploy_screen.Screen]:
+    """The jobs that are under way, to follow or to call off. Raises TakoError when there is none."""
     rollout = deployed.rollout(target)
     screen = deploy_screen.Screen(context.output, [leg.server for leg in rollout.legs], skip=_skipped(target))
     states = connect(context, rollout, screen)
@@ -184,6 +203,11 @@ def _attach(context: Context, target: Target, started: float) -> int:
     for leg, job in running:
         leg.attach(str(job))
     rollout.legs = [leg for leg, _ in running]
+    return rollout, screen
+
+
+def _attach(context: Context, target: Target, started: float) -> int:
+    rollout, screen = _under_way(context, target)
 
     def follow(leg: Leg) -> None:
         leg.follow(to_the_end)
