@@ -3,6 +3,7 @@
 import argparse
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 from reliability.deploys.load import Load
@@ -33,17 +34,20 @@ def main() -> int:
     parser.add_argument("--rollbacks", type=int)
     parser.add_argument("--power-cuts", type=int)
     parser.add_argument("--watch", type=float, metavar="SECONDS", help="how long a new release is watched")
+    parser.add_argument("--keep", type=Path, help="a folder for logs and store of the app, when something is wrong")
+    parser.add_argument("--all-places", action="store_true", help="kill the daemon in each place, as --gate does")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     is_gate = options.gate
     acts = []
     with scene(watch_s=options.watch if options.watch is not None or is_gate else 0.5) as (made, added):
+        made.keep = options.keep
         for act in trial(
             made,
             added,
             deploys=options.deploys or (20 if is_gate else 4),
             rollbacks=options.rollbacks or (5 if is_gate else 1),
-            places=PLACES if is_gate else SOME_PLACES,
+            places=PLACES if is_gate or options.all_places else SOME_PLACES,
             power_cuts=options.power_cuts or (5 if is_gate else 1),
         ):
             acts.append(act)

@@ -53,6 +53,7 @@ class Load:
         self.act = ""  # what goes on meanwhile, for those who read what failed
         self._is_dark = False
         self._nights = 0
+        self._said = 0
         self.next_order = first_order
         self._address = address
         self._context = context
@@ -164,7 +165,7 @@ class Load:
         while not self._stop.is_set():
             nights = self._nights - self._is_dark
             try:
-                async with asyncio.timeout(TIMEOUT_S):
+                async with asyncio.timeout(TIMEOUT_S * 2):
                     async with connect(
                         f"wss://{till.HOST}/", host=self._address, port=443, ssl=self._context,
                         server_hostname=till.HOST, proxy=None, open_timeout=TIMEOUT_S,
@@ -176,7 +177,7 @@ class Load:
                 else:
                     self._fail(f"websocket: {closed}", nights)
             except (OSError, TimeoutError, InvalidHandshake) as error:
-                self._fail(f"websocket: {type(error).__name__}: {error}", nights)
+                self._fail(f"websocket after {self._said} messages: {type(error).__name__}: {error}", nights)
             await self._pause()
 
     async def _say(self, socket: ClientConnection) -> None:
@@ -189,6 +190,7 @@ class Load:
             if told != str(number):
                 self._fail(f"websocket: {told!r} in place of {number}", self._nights)
             self.report.messages += 1
+            self._said = number
             await self._pause()
 
     # --- both ---

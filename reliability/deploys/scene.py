@@ -3,6 +3,7 @@
 import contextlib
 import json
 import re
+import shutil
 import socket
 import ssl
 import subprocess
@@ -49,6 +50,7 @@ class Scene:
         self.context = context
         context.set_alpn_protocols(["http/1.1"])  # all that the load speaks
         self._number = 0
+        self.keep: Path | None = None  # where logs and store go when something is wrong
 
     # --- what a person types ---
 
@@ -183,6 +185,9 @@ class Scene:
             act.problems += [f"the till raised {words}" for words in self._raised()]
         if books.repeated and not may_repeat:
             act.problems.append(f"{books.repeated} step bodies ran twice, and no worker was killed")
+        if act.problems and self.keep is not None:
+            shutil.copytree(self.box.root / "var/lib/tako/apps/till/production", self.keep, dirs_exist_ok=True)
+            (self.keep / "journal").write_text(self.box.sh("journalctl -u tako-server -o short-precise --no-pager"))
         return act
 
     def _raised(self) -> set[str]:
