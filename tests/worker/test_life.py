@@ -195,6 +195,24 @@ def test_runs_that_do_not_finish_in_time_are_handed_back_uncounted(
     assert engine.all("finish") == []
 
 
+def test_a_new_daemon_that_drains_it_too_does_not_make_it_hand_back(
+    engine: Engine, worker: WorkerProcess, marks: Marks
+) -> None:
+    engine.give("held")
+    marks.wait("waiting")
+    worker.kill()
+    worker.wait_for_output("draining")
+    engine.hang_up()
+    worker.wait_for_output("reconnected")
+
+    worker.kill()
+    marks.open_gate()
+
+    assert worker.exit_code() == 0
+    assert engine.wait("finish")["result_json"] == '"through"'
+    assert engine.all("release_runs") == []
+
+
 def test_a_second_signal_hands_back_at_once(engine: Engine, worker: WorkerProcess, marks: Marks) -> None:
     engine.give("held")
     marks.wait("waiting")

@@ -114,6 +114,7 @@ class Connection:
         self._is_up = False
         self._is_closed = False
         self._when_answered: LockType | None = None
+        self.losses = 0  # how often the daemon has gone away
 
     # --- opening and closing ---
 
@@ -269,6 +270,7 @@ class Connection:
             self._read()
             if self._is_closed:
                 return
+            self.losses += 1
             self._hang_up()
             self._tell_lost()
             self._after_batch()

@@ -62,6 +62,7 @@ class Worker:
         self._waits_to_be_idle = False
         self._is_closing = False
         self._drain_until = NEVER
+        self._losses_at_drain = 0
         self._exit_code = DRAINED_EXIT
         self._look_at = NEVER
         self._director = Director()
@@ -144,9 +145,14 @@ class Worker:
             self._director.post(lambda: self._director.stop(BUG_EXIT))
 
     def drain(self) -> None:
-        """Take nothing new, let runs finish for the drain timeout, hand back the rest, exit. Again: hand back now."""
+        """Take nothing new, let runs finish for the drain timeout, hand back the rest, exit. Again: hand back now.
+
+        A daemon that has come since then cannot know what the one before has asked: its first word is not "again".
+        """
         if self._drain_until < NEVER:
-            self._leave()
+            if self.connection.losses == self._losses_at_drain:
+                self._leave()
+            self._losses_at_drain = self.connection.losses
             return
         self.log("info", "draining", in_flight=len(self._held))
         self._close()
@@ -163,6 +169,7 @@ class Worker:
     def _close(self) -> None:
         self._is_closing = True
         self._claims.pause()
+        self._losses_at_drain = self.connection.losses
         self._drain_until = time.monotonic() + self._boot.drain_timeout_s
         self._director.at(self._drain_until, self._leave)
         self._leave_if_done()
