@@ -15,6 +15,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m reliability.chaos")
     parser.add_argument("--gate", action="store_true", help="an hour")
     parser.add_argument("--seconds", type=float)
+    parser.add_argument("--kills", type=int, default=0, help="go on until so many were killed")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument(
         "--pause", type=float, default=0.035, help="seconds between two enqueues of one of four callers"
@@ -26,7 +27,9 @@ def main() -> int:
     seconds = options.seconds or (3600.0 if options.gate else 180.0)
     if options.keep is not None:
         options.keep.mkdir(parents=True, exist_ok=True)
-    result = trial.run(seconds=seconds, seed=options.seed, pause_s=options.pause, keep=options.keep)
+    result = trial.run(
+        seconds=seconds, kills=options.kills, seed=options.seed, pause_s=options.pause, keep=options.keep
+    )
     found = result.findings
     summary = {
         "seconds": round(result.seconds),

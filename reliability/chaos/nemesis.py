@@ -44,15 +44,16 @@ class Nemesis:
 
     # --- its time ---------------------------------------------------------------------------------------------------
 
-    def run(self, seconds: float) -> None:
-        """Do harm for so long. The daemon must have been started."""
+    def run(self, seconds: float, *, kills: int = 0) -> None:
+        """Do harm for so long, and on until so many were killed, which a machine that is busy with others takes longer
+        for; four times as long at most. The daemon must have been started."""
         self.start_app()
         keeper = threading.Thread(target=self._keep_daemon)
         keeper.start()
         began = time.monotonic()
         full_at, broken_at = began + FULL_EVERY_S / 3, began + BROKEN_EVERY_S / 2
         strike_at = began
-        while (now := time.monotonic()) < began + seconds:
+        while (now := time.monotonic()) < began + seconds or (self.kills < kills and now < began + 4 * seconds):
             strike_at = max(strike_at + EVERY_S * self._rng.uniform(0.5, 1.5), now - 3 * EVERY_S)
             self._heal(now)
             if now >= full_at:
@@ -69,6 +70,11 @@ class Nemesis:
         self.kill_app()
         self._is_over.set()
         keeper.join()
+
+    @property
+    def kills(self) -> int:
+        """Processes that were killed."""
+        return sum(self.counts[what] for what in ("worker", "daemon", "app"))
 
     def _strike(self) -> None:
         x = self._rng.random()

@@ -25,19 +25,16 @@ class Result:
     """What was done, and what was found."""
 
     seconds: float
+    kills: int
     counts: Counter[str]
     drained_s: float
     findings: Findings
     refusals: Counter[str]
 
-    @property
-    def kills(self) -> int:
-        """Processes that were killed."""
-        return sum(self.counts[what] for what in ("worker", "daemon", "app"))
 
-
-def run(*, seconds: float, seed: int, pause_s: float, keep: Path | None = None) -> Result:
-    """Run a trial. `keep`: a folder for the ledger, the store and the daemon's log, should anything be wrong."""
+def run(*, seconds: float, kills: int, seed: int, pause_s: float, keep: Path | None = None) -> Result:
+    """Run a trial of `seconds`, and longer if that is what `kills` take. `keep`: a folder for the ledger, the store and
+    the daemon's log, should anything be wrong."""
     with tempfile.TemporaryDirectory(prefix="tako-chaos-") as name:
         base = keep or Path(name)
         ledger = base / "ledger.txt"
@@ -51,7 +48,7 @@ def run(*, seconds: float, seed: int, pause_s: float, keep: Path | None = None) 
             daemon.start()
             nemesis = Nemesis(daemon, seed=seed, note=note, pause_s=pause_s)
             began = time.monotonic()
-            nemesis.run(seconds)
+            nemesis.run(seconds, kills=kills)
             harmed_s = time.monotonic() - began
             drained_s = drain(daemon)
             daemon.stop()
@@ -59,7 +56,7 @@ def run(*, seconds: float, seed: int, pause_s: float, keep: Path | None = None) 
                 (keep / "runs.db").write_bytes((folder / ".tako/runs.db").read_bytes())
             findings = checker.check(ledger, folder / ".tako/runs.db")
         os.close(fd)
-        return Result(harmed_s, nemesis.counts, drained_s, findings, checker.read(ledger).codes)
+        return Result(harmed_s, nemesis.kills, nemesis.counts, drained_s, findings, checker.read(ledger).codes)
 
 
 def drain(daemon: Daemon) -> float:
