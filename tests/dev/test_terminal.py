@@ -38,6 +38,8 @@ class Tmux:
         # The shell stays when the driver ends, so that the screen it left can be read.
         command = f"PS1='$ ' TZ=UTC {' '.join(program)}; exec cat"
         environment = {**os.environ, "TERM": "screen-256color", "LC_ALL": "C.UTF-8"}
+        for name in ("COLUMNS", "LINES"):  # pytest-xdist sets one; programs believe it more than the terminal
+            environment.pop(name, None)
         subprocess.run([*self.server, "new-session", "-d", *size, command], check=True, env=environment)
         self.socket = until(lambda: _connected(control), what="the driver listens")
         self.replies = self.socket.makefile("r")

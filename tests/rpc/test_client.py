@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import random
 import signal
 import subprocess
@@ -20,6 +21,7 @@ from tako.errors import EnqueueUnknown, StoreUnavailable, TakoError, Unauthorize
 from tako.rpc.client import Client
 from tako.rpc.connection import Handler
 from tests.rpc.conftest import new_run
+from tests.support.dev import until
 from tests.support.rpc import WAIT_S, Caller, Connection, Message, RealEngine, ScriptedEngine, line
 
 
@@ -330,6 +332,11 @@ def test_an_interrupted_call_takes_nothing_from_the_next_one(path: Path, client:
         assert client.call("echo", {"value": "mine"}, deadline_s=WAIT_S) == "mine"
 
 
+def reads(client: Client) -> bool:
+    link = client._own[os.getpid()].link
+    return link is not None and link._is_reading
+
+
 def test_an_interrupted_reader_does_not_leave_the_others_waiting(path: Path, client: Client, alarm: None) -> None:
     gate = Gate()
 
@@ -342,6 +349,7 @@ def test_an_interrupted_reader_does_not_leave_the_others_waiting(path: Path, cli
         def join_in() -> Any:
             gate.entered.wait(WAIT_S)
             gate.entered.clear()
+            until(lambda: reads(client), what="the first one reads, and not the one that joins in")
             future = pool_of_one.submit(client.call, "get_run", {}, deadline_s=WAIT_S)
             gate.entered.wait(WAIT_S)
             gate.entered.clear()
