@@ -9,6 +9,7 @@ would hold up everybody until the longest of those that run has ended.
 from __future__ import annotations
 
 import fcntl
+import signal
 from collections.abc import Generator, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -33,6 +34,10 @@ _LONGEST = (
 # How long an example takes says nothing on a machine that does other things, too.
 settings.register_profile("tako", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("tako")
+
+# A shell starts what stands before `&` with Ctrl-C ignored, and all that it starts inherits that. Tests press it.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture
