@@ -19,6 +19,7 @@ from tests.support.shop import shop
 
 from tako.cli.tunnel import Tunnel
 from tako.errors import TakoError
+from tako.protocol import framing
 
 pytestmark = pytest.mark.acceptance
 
@@ -108,8 +109,8 @@ def test_a_connection_that_has_become_one_of_http_serves_many_requests(server: S
 
 def test_who_does_not_wait_for_the_reply_is_cut_off(server: Server) -> None:
     with server.client() as client:
-        client.send("dashboard", **REF)
-        client.send("dashboard", **REF)
+        line = framing.encode({"command": "dashboard", **REF})
+        client.socket.sendall(line + line)
         with pytest.raises((ConnectionError, OSError)):
             while True:
                 client.line()

@@ -213,7 +213,8 @@ class Box:
         groups = [f"{path}/cgroup.procs" for path in control_groups(self.name)]
         with (self.folder / "console.log").open("ab") as log:
             self._nspawn = subprocess.Popen(
-                ["sh", "-euc", enter, "sh", *groups, "--",
+                # It dies with us, or else a killed test run would leave its boxes on the machine, with their addresses.
+                ["sh", "-euc", enter, "sh", *groups, "--", "setpriv", "--pdeathsig", "TERM",
                  "systemd-nspawn", "--quiet", "--register=no", "--keep-unit", "--directory", str(self.root),
                  "--machine", self.name, "--resolv-conf=off", "--kill-signal=SIGRTMIN+3", *network, *binds, "--boot"],
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
