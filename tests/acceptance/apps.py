@@ -114,6 +114,11 @@ def note(line: str) -> None:
     os.close(fd)
 
 
+def said(start: str) -> int:
+    with open("ledger.txt") as file:
+        return sum(line.startswith(start) for line in file)
+
+
 def body(run_id: str, number: int, pause: float) -> int:
     note(f"X {run_id} {number}")
     time.sleep(pause)
@@ -130,14 +135,16 @@ def three(ctx: Context, pause: float = 0.02) -> None:
 @workflow(retries=0)
 def poison(ctx: Context) -> None:
     note(f"P {ctx.run_id}")
-    time.sleep(0.2)
+    while said("I ") < 9:  # it takes nine others along
+        time.sleep(0.02)
     os.kill(os.getpid(), 9)
 
 
 @workflow(retries=0)
 def innocent(ctx: Context) -> None:
     note(f"I {ctx.run_id}")
-    time.sleep(1.0)
+    while said(f"I {ctx.run_id}") == 1:  # the first time it is there to be taken along
+        time.sleep(0.02)
 """
 
 
