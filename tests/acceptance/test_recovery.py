@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import signal
 import subprocess
 import threading
 import time
@@ -12,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.acceptance.apps import FASTAPI, FIVE_STEPS, ledger_app
-from tests.support.dev import TAKO, Dev, is_alive, until, write
+from tests.support.dev import TAKO, Dev, is_alive, kill, until, write
 
 
 def ledger(folder: Path) -> list[list[str]]:
@@ -39,7 +37,7 @@ def test_a_worker_killed_in_step_3_of_5_repeats_neither_1_nor_2_and_goes_on_in_u
         (worker,) = dev.workers()
         (folder / "killed").touch()
         killed_at = time.monotonic()
-        os.kill(worker["pid"], signal.SIGKILL)
+        kill(worker["pid"])
         until(lambda: [run for run in dev.runs() if run["status"] == "succeeded"], what="the run succeeds")
 
         notes = [line.split() for line in (folder / "notes.txt").read_text().splitlines()]
@@ -190,8 +188,7 @@ def test_a_fan_out_whose_engine_and_worker_are_killed_starts_each_child_once_and
             workers = [worker["pid"] for worker in dev.workers() if worker["pid"]]
             dev.kill()
             for pid in workers:
-                if is_alive(pid):
-                    os.kill(pid, signal.SIGKILL)
+                kill(pid)
             dev.start()
 
         until(lambda: dev.json("runs", "show", run_id)["status"] == "succeeded", what="the tree succeeds")

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import os
-import signal
 from collections import Counter
 
 import pytest
-from tests.support.dev import until
+from tests.support.dev import kill, until
 from tests.support.server import App, Engine
 from tests.support.shop import shop
 
@@ -48,6 +46,9 @@ def test_a_flip_with_many_pending_and_some_running_loses_and_doubles_none(app: A
     until(lambda: len(app.ledger()) > 20, what="some have begun")
 
     app.deploy("r2", toml=ALWAYS_ON)
+    with app.engine() as engine:
+        run_ids += enqueue(engine, 20, takes_s=0.02)
+    until(lambda: any(line[2] == "r2" for line in app.ledger()), what="the new release works")
     app.rollback(release="r1")
 
     runs = until_done(app, run_ids)
@@ -84,12 +85,14 @@ def test_old_and_new_workers_that_are_killed_around_the_flip_cost_no_run(app: Ap
         run_ids = enqueue(engine, 120, takes_s=0.05)
     until(lambda: len(app.ledger()) > 8, what="some have begun")
     for worker in workers(app):
-        os.kill(int(str(worker["pid"])), signal.SIGKILL)
+        kill(int(str(worker["pid"])))
 
     app.deploy("r2", toml=ALWAYS_ON)
+    with app.engine() as engine:
+        run_ids += enqueue(engine, 20, takes_s=0.05)
     until(lambda: any(line[2] == "r2" for line in app.ledger()), what="the new release works")
     for worker in workers(app):
-        os.kill(int(str(worker["pid"])), signal.SIGKILL)
+        kill(int(str(worker["pid"])))
 
     runs = until_done(app, run_ids)
     assert {runs[run_id]["status"] for run_id in run_ids} == {"succeeded"}
@@ -163,7 +166,7 @@ def test_scaled_workers_are_always_on_and_come_back(app: App) -> None:
         return [worker for worker in workers(app) if worker["state"] in ("ready", "active")]
 
     (first,) = until(ready, what="a worker is up")
-    os.kill(int(str(first["pid"])), signal.SIGKILL)
+    kill(int(str(first["pid"])))
 
     until(lambda: [each for each in ready() if each["pid"] != first["pid"]], what="another one is up")
 

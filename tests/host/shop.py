@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,7 +13,7 @@ from tako.protocol.env import ProcessEnvironment
 from tako.sdk import runtime
 from tako.sdk.engine import RemoteEngine
 from tests.host.running import RunningHost
-from tests.support.dev import write
+from tests.support.dev import kill, write
 from tests.support.loud import LeapingClock
 
 # Beside the workflows of every test, as a module of the app.
@@ -87,7 +85,7 @@ class Shop(RunningHost):
     def kill_worker(self, group: str = "default") -> None:
         """SIGKILL to the group's only worker."""
         (worker,) = self.workers(group)
-        os.kill(worker["pid"], signal.SIGKILL)
+        kill(worker["pid"])
 
     @contextmanager
     def as_app(self) -> Iterator[None]:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +12,7 @@ import tako
 from tests.host import shop
 from tests.host.shop import Shop
 from tests.support.cli import Cli
+from tests.support.dev import kill
 
 CHILDREN = """
 import asyncio
@@ -299,7 +298,7 @@ def test_a_parent_whose_worker_is_killed_again_and_again_while_it_starts_childre
         host.until(lambda: len(children(host, parent)) > 6 + 6 * round, what="some children")  # noqa: B023
         for worker in host.workers():
             if worker["pid"]:
-                os.kill(worker["pid"], signal.SIGKILL)
+                kill(worker["pid"])
 
     host.ended(parent)
     assert len(children(host, parent)) == 28

@@ -13,6 +13,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -247,6 +248,12 @@ def until(look: Callable[[], T | None], *, what: str, timeout_s: float = PATIENC
         if time.monotonic() > deadline:
             raise AssertionError(f"{what}: not within {timeout_s} s")
         pause.wait(0.02)
+
+
+def kill(pid: int) -> None:
+    """SIGKILL. Who has ended between the look and the signal is as dead as the test wants it."""
+    with suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGKILL)
 
 
 def is_alive(pid: int) -> bool:
