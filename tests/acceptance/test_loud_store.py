@@ -1,13 +1,10 @@
-"""Loud: enqueues, signals, queues, settings and storage. Rows 5, 6, 17, 26, 28, 29, 33, 36 and 37 of docs/loud.md.
+"""Loud: enqueues, signals, queues, settings and storage. Rows 5, 6, 17, 26, 28, 33, 36 and 37 of docs/loud.md.
 
-A full disk: `test_one_clear_message.py`.
+A full disk: `test_one_clear_message.py`; row 29: `test_in_time.py`.
 """
 
 from __future__ import annotations
 
-import json
-import os
-import signal
 import time
 from pathlib import Path
 
@@ -19,7 +16,6 @@ from tests.support.loud import GREET, Shopkeeper, locked
 import tako
 from tako.host import rescue
 from tako.sdk import runtime
-from tako.sdk.engine import RemoteEngine
 
 TOP = "import time\nfrom pathlib import Path\nfrom tako import Context, Signal, workflow\n\n"
 MINUTES_MS = 60_000
@@ -166,7 +162,7 @@ def test_26_a_signal_that_nobody_took_is_a_warning_on_the_run(shop: Shopkeeper) 
         assert it.ended(run_id)["warnings"] == ["it ended with signals that no wait_for has taken: shipped"]
 
 
-# --- rows 28 and 29 -------------------------------------------------------------------------------------------------
+# --- row 28 -------------------------------------------------------------------------------------------------
 
 
 def test_28_a_locked_store_refuses_in_bounded_time_naming_the_holder_and_goes_on_by_itself(shop: Shopkeeper) -> None:
@@ -211,33 +207,6 @@ def test_28_a_disk_that_is_nearly_full_refuses_enqueues_before_the_store_meets_i
         it.rounds()
         it.logged("info", "the disk has room again")
         it.no_problem("store_unavailable")
-
-
-def test_29_no_enqueue_hangs_when_the_engine_is_frozen_or_dead(folder: Path) -> None:
-    write(folder, greeting_app())
-    dev = Dev(folder, "--no-web").start(ready="workflows")
-    place = json.loads((folder / ".tako/engine.json").read_text())
-    before = runtime.install(RemoteEngine(place["socket"], place["app"], None))
-    assert dev.process is not None
-    try:
-        os.kill(dev.process.pid, signal.SIGSTOP)
-        began = time.monotonic()
-        with pytest.raises((tako.EnqueueUnknown, tako.StoreUnavailable)):
-            tako.enqueue("greet", {"name": "Ann"}, deadline="1s")
-        assert time.monotonic() - began < 2.0
-
-        dev.kill()
-        began = time.monotonic()
-        with pytest.raises(tako.StoreUnavailable):
-            tako.enqueue("greet", {"name": "Ann"}, deadline="1s")
-        assert time.monotonic() - began < 2.0
-    finally:
-        engine = runtime.engine()
-        runtime.restore(before)
-        assert isinstance(engine, RemoteEngine)
-        engine.close()
-        if dev.process.poll() is None:
-            dev.kill()
 
 
 # --- row 33 ---------------------------------------------------------------------------------------------------------

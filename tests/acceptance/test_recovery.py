@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import subprocess
 import threading
-import time
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from tests.acceptance.apps import FASTAPI, FIVE_STEPS, ledger_app
+from tests.acceptance.apps import FASTAPI, ledger_app
 from tests.support.dev import TAKO, Dev, is_alive, kill, until, write
 
 
@@ -27,23 +26,6 @@ def steps_started_after_they_were_saved(folder: Path) -> list[tuple[str, str]]:
         elif kind == "X" and (rest[0], rest[1]) in saved:
             found.append((rest[0], rest[1]))
     return found
-
-
-def test_a_worker_killed_in_step_3_of_5_repeats_neither_1_nor_2_and_goes_on_in_under_a_second(folder: Path) -> None:
-    write(folder, {"app.py": FASTAPI, "workflows/__init__.py": "", "workflows/five.py": FIVE_STEPS})
-    with Dev(folder) as dev:
-        run_id = dev.http("/enqueue/five", {}).json()["id"]
-        until(lambda: (folder / "in-step-3").exists(), what="step 3 runs")
-        (worker,) = dev.workers()
-        (folder / "killed").touch()
-        killed_at = time.monotonic()
-        kill(worker["pid"])
-        until(lambda: [run for run in dev.runs() if run["status"] == "succeeded"], what="the run succeeds")
-
-        notes = [line.split() for line in (folder / "notes.txt").read_text().splitlines()]
-        assert [number for _, number, _ in notes] == ["1", "2", "3", "3", "4", "5"]
-        assert float(notes[3][2]) - killed_at < 1.0
-        assert dev.json("runs", "show", run_id)["steps"][2]["name"] == "s3"
 
 
 def test_a_daemon_killed_under_load_loses_nothing_and_repeats_no_saved_step(folder: Path) -> None:
