@@ -321,7 +321,8 @@ def test_ack_says_how_many(cli: Cli, engine: FakeEngine, words: list[str], field
     [
         ({"delivered": True, "kept": False}, "was waiting for it"),
         ({"delivered": False, "kept": True}, "is kept until"),
-        ({"delivered": False, "kept": False}, "was sent before"),
+        ({"delivered": False, "kept": True, "known": True}, "was sent before with this id, and it is kept"),
+        ({"delivered": True, "kept": False, "known": True}, "was sent before with this id, and the run has taken it"),
     ],
 )
 def test_signal_says_what_became_of_it(cli: Cli, engine: FakeEngine, answer: Message, words: str) -> None:

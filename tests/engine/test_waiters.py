@@ -163,9 +163,9 @@ def test_the_same_signal_id_twice_is_kept_once(engine: Rig) -> None:
     run_id = engine.start()
     engine.signal(run_id, "shipped", 1, signal_id="evt_1")
 
-    assert engine.signal(run_id, "shipped", 1, signal_id="evt_1") == {"delivered": False, "kept": True}
+    assert engine.signal(run_id, "shipped", 1, signal_id="evt_1") == {"delivered": False, "kept": True, "known": True}
     engine.wait(run_id, step_name="a")
-    assert engine.signal(run_id, "shipped", 1, signal_id="evt_1") == {"delivered": True, "kept": False}
+    assert engine.signal(run_id, "shipped", 1, signal_id="evt_1") == {"delivered": True, "kept": False, "known": True}
     assert engine.wait(run_id, step_name="b") == {"parked": True}
 
 
@@ -174,7 +174,7 @@ def test_a_signal_id_is_remembered_when_a_wait_took_it_at_once(engine: Rig) -> N
     engine.wait(run_id, step_name="a")
 
     assert engine.signal(run_id, "shipped", 1, signal_id="evt_1") == {"delivered": True, "kept": False}
-    assert engine.signal(run_id, "shipped", 1, signal_id="evt_1") == {"delivered": True, "kept": False}
+    assert engine.signal(run_id, "shipped", 1, signal_id="evt_1") == {"delivered": True, "kept": False, "known": True}
     engine.claim()
     assert engine.wait(run_id, step_name="b") == {"parked": True}
 

@@ -175,6 +175,24 @@ def test_a_subscriber_hears_of_runs_and_lines_as_they_come(host: RunningHost) ->
     assert heard[-1] == "succeeded"
 
 
+def test_what_a_run_has_printed_is_heard_before_its_end(host: RunningHost) -> None:
+    with socket.socket(socket.AF_UNIX) as connection:
+        connection.settimeout(20)
+        connection.connect(str(host.host.places.internal_socket))
+        asked = {"command": "subscribe", "app": "shop", "topics": ["logs", "runs"], "workflow": "tell_secret"}
+        connection.sendall(json.dumps(asked).encode() + b"\n")
+        events = map(json.loads, connection.makefile("rb"))
+        assert next(events)["status"] == "ok"
+        for _ in range(3):  # the first worker's start gives the line time to come; the next ones have none
+            enqueue(host, "tell_secret")
+            heard: list[str] = []
+            while "succeeded" not in heard:
+                event = next(events)
+                heard.append(event["line"]["message"] if event["event"] == "log" else event["run"]["status"])
+
+            assert [said for said in heard if said.startswith("printed")], heard
+
+
 def test_a_worker_that_dies_gives_its_run_to_the_next_within_a_second(host: RunningHost) -> None:
     run_id = enqueue(host, "waits")
     host.until((host.folder / "waiting").exists, what="the run is on")

@@ -106,6 +106,22 @@ def test_a_file_that_does_not_grow_wakes_nobody(spool: Path, monkeypatch: pytest
     on_a_loop(work)
 
 
+def test_what_was_printed_by_now_can_be_had_at_once(spool: Path) -> None:
+    async def work() -> None:
+        lines: list[str] = []
+        follower = output.follow(spool, lines.append)
+        append(spool, b"one\ntwo\nhalf")
+
+        output.catch_up()  # no other turn of the loop before the next line
+
+        assert lines == ["one", "two"]
+        await follower.finish()
+        assert lines == ["one", "two", "half"]
+        output.catch_up()
+
+    on_a_loop(work)
+
+
 def test_the_last_line_counts_without_its_newline(spool: Path) -> None:
     append(spool, b"one\nMemoryError")
 

@@ -10,6 +10,7 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 from tako.engine.events import Changed, Ended, Event
+from tako.supervisor import output
 
 if TYPE_CHECKING:
     from tako.host.app import AppHost
@@ -47,6 +48,7 @@ class RunLines:
         if self._told > LINES_A_SECOND:
             self._untold[what] += 1
             return
+        output.catch_up()  # what the run has printed stands before its end
         self._host.hub.publish(
             {
                 "ts_ms": self._host.clock.now_ms(),

@@ -35,10 +35,11 @@ class Parked(TypedDict):
 
 
 class Signalled(TypedDict):
-    """Whether a signal reached a wait, or is kept for one."""
+    """Whether a signal reached a wait, or is kept for one. `known`: one of this id had come before."""
 
     delivered: bool
     kept: bool
+    known: NotRequired[bool]
 
 
 def park(
@@ -144,7 +145,8 @@ def signal(
     if signal_id is not None:
         before = store.one("find_signal", run=run["seq"], event=event_name, signal_id=signal_id)
         if before is not None:
-            return {"delivered": before["taken_ms"] is not None, "kept": before["taken_ms"] is None}
+            is_taken = before["taken_ms"] is not None
+            return {"delivered": is_taken, "kept": not is_taken, "known": True}
     waiter = store.one("waiter", run=run["seq"])
     is_delivered = waiter is not None and waiter["event"] == event_name
     if signal_id is not None or not is_delivered:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from tako.engine import inspect
 from tako.engine.store import Reader
+from tako.supervisor import output
 
 if TYPE_CHECKING:
     from tako.host.app import AppHost
@@ -30,6 +31,7 @@ class Deaths:
 
     async def _tell(self) -> None:
         dead, self._untold = self._untold, []
+        output.catch_up()  # what they have printed stands before their end
         for run_id, workflow, reason in await self._host.writer.read(_ends_of, dead):
             why = reason.split("\n", 1)[0]
             words = f"is dead: {why}\nRun it again: tako runs retry {run_id}"

@@ -6,12 +6,14 @@ import asyncio
 from collections.abc import Mapping
 from typing import Any
 
+from tako.engine.states import TERMINAL
 from tako.errors import InvalidRequest
 from tako.host.fields import optional_integer, optional_text, texts
 from tako.logs.filters import Filter
-from tako.logs.hub import Hub
+from tako.logs.hub import Hub, Subscription
 from tako.protocol.messages import GroupHealth
 from tako.rpc.connection import Connection, Message
+from tako.supervisor import output
 
 TOPICS = frozenset({"logs", "runs", "health"})
 
@@ -23,6 +25,7 @@ class Streams:
         self._hub = hub
         self._topics: dict[Connection, frozenset[str]] = {}
         self._wanted: dict[Connection, Filter] = {}
+        self._lines: dict[Connection, Subscription] = {}
         self._tasks: dict[Connection, asyncio.Task[None]] = {}
 
     def subscribe(self, connection: Connection, message: Message) -> None:
@@ -39,16 +42,22 @@ class Streams:
 
     async def _send_logs(self, connection: Connection, wanted: Filter, tail: int) -> None:
         with self._hub.subscribe(wanted, tail=tail) as lines:
+            self._lines[connection] = lines
             async for line in lines:
                 if connection.closed:
                     return
                 connection.push({"event": "log", "line": line})
 
     def tell_run(self, run: Mapping[str, Any], *, now_ms: int) -> None:
-        """Send a run's new status to those who want to hear of it."""
+        """Send a run's new status to those who want to hear of it; to those who read lines too, after its own."""
+        if self._lines and run["status"] in TERMINAL:
+            output.catch_up()  # what it has printed stands before its end
         for connection, topics in self._topics.items():
             wanted = self._wanted[connection]
             if "runs" in topics and wanted.run in (None, run["id"]) and wanted.workflow in (None, run["workflow"]):
+                if lines := self._lines.get(connection):
+                    for line in lines.take():
+                        connection.push({"event": "log", "line": line})
                 connection.push({"event": "run", "ts_ms": now_ms, "run": dict(run)})
 
     def tell_health(self, health: GroupHealth) -> None:
@@ -66,6 +75,7 @@ class Streams:
         """The subscriber is gone."""
         self._topics.pop(connection, None)
         self._wanted.pop(connection, None)
+        self._lines.pop(connection, None)
         if task := self._tasks.pop(connection, None):
             task.cancel()
 

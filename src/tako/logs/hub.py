@@ -114,10 +114,20 @@ class Subscription:
                 raise StopAsyncIteration
             self._arrived.clear()
             await self._arrived.wait()
+        return self._next()
+
+    def _next(self) -> LogLine:
         if self._dropped:
             dropped, self._dropped = self._dropped, 0
             return dropped_notice(dropped, ts_ms=self._queue[0]["ts_ms"])
         return self._queue.popleft()
+
+    def take(self) -> list[LogLine]:
+        """All lines that are there already."""
+        found = []
+        while self._queue:
+            found.append(self._next())
+        return found
 
     async def batch(self, limit: int) -> list[LogLine]:
         """The next line and those that are there already, at most `limit`; [] at the end."""

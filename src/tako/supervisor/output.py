@@ -76,6 +76,20 @@ def follow(spool: Path, on_line: Callable[[str], None], *, redact: Callable[[str
     return Follower(spool, on_line, redact=redact)
 
 
+# All that are open, for `catch_up`.
+_open: set[Follower] = set()
+
+
+def catch_up() -> None:
+    """Read what processes have printed by now, a slice of each: it is to be told before what happened after it.
+
+    Call it on the loop.
+    """
+    loop = asyncio.get_running_loop()
+    for follower in [one for one in _open if one.loop is loop]:
+        follower.catch_up()
+
+
 class Follower:
     """Reads one spool. `tail` has the last 200 lines."""
 
@@ -83,7 +97,7 @@ class Follower:
         self.tail: deque[str] = deque(maxlen=KEPT_LINES)
         self._redact = redact
         self._on_line = on_line
-        self._loop = asyncio.get_running_loop()
+        self.loop = asyncio.get_running_loop()
         self._path = spool
         self._file = os.open(spool, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         self._cursor = os.open(_cursor_of(spool), os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
@@ -94,6 +108,7 @@ class Follower:
         self._cutting = False  # that line was too long and has been handed over; its end is dropped
         self._next: asyncio.TimerHandle | None = None
         self._is_open = True
+        _open.add(self)
         self._unwatch = inotify.on_growth(spool, self._wake)
         self._wake()  # for what was written before the watch began
 
@@ -123,11 +138,16 @@ class Follower:
         """Stop reading; the process lives on, and the next daemon goes on here."""
         self._close()
 
+    def catch_up(self) -> None:
+        """Read now what would be read in a moment; of a loud process, a slice of it."""
+        if self._is_open:
+            self._read_slice()
+
     # --- reading ----------------------------------------------------------------------------------------------------
 
     def _wake(self) -> None:
         if self._next is None and self._is_open:
-            self._next = self._loop.call_later(PAUSE_S, self._read)
+            self._next = self.loop.call_later(PAUSE_S, self._read)
 
     def _read(self) -> None:
         self._next = None
@@ -231,6 +251,7 @@ class Follower:
         if not self._is_open:
             return
         self._is_open = False
+        _open.discard(self)
         self._unwatch()
         if self._next is not None:
             self._next.cancel()

@@ -154,7 +154,8 @@ class Worker:
                 self._leave()
             self._losses_at_drain = self.connection.losses
             return
-        self.log("info", "draining", in_flight=len(self._held))
+        if self._held:
+            self.log("info", "draining", in_flight=len(self._held))
         self._close()
 
     def recycle(self, why: str) -> None:

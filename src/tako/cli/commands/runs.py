@@ -211,12 +211,13 @@ def _signal(context: Context, args: argparse.Namespace) -> int:
     answer = engine.call("signal_run", fields)
     if context.output.json:
         context.output.document(answer)
-    elif answer.get("delivered"):
+    elif answer.get("known"):
+        became = "the run has taken it" if answer["delivered"] else "it is kept until the run waits for it"
+        context.output.done(f"{args.signal} was sent before with this id, and {became}. Nothing was added.")
+    elif answer["delivered"]:
         context.output.done(f"Sent {args.signal}; the run was waiting for it and goes on.")
-    elif answer.get("kept"):
-        context.output.done(f"Sent {args.signal}; it is kept until the run waits for it.")
     else:
-        context.output.done(f"{args.signal} was sent before with this id; nothing was added.")
+        context.output.done(f"Sent {args.signal}; it is kept until the run waits for it.")
     return DONE
 
 
