@@ -47,6 +47,10 @@ def approve(ctx: Context, book: str = "<b>Dune</b>") -> str:
     ctx.step("prepare", work, 1)
     return "yes" if ctx.wait_for(approved, timeout="7d") else "no"
 
+@workflow
+def approve_both(ctx: Context) -> list[str]:
+    return ctx.gather(ctx.start("hardcover", approve), ctx.start("paperback", approve))
+
 @workflow(schedule="0 3 1 1 *")
 def yearly(ctx: Context) -> int:
     return 1

@@ -91,6 +91,28 @@ def test_a_signal_from_an_open_page_lets_the_run_go_on_before_ones_eyes(bookshop
     assert bookshop.ended(run_id) == "succeeded"
 
 
+def test_children_are_bars_of_their_parents_picture_and_end_before_ones_eyes(
+    bookshop: Bookshop, chromium: Chromium
+) -> None:
+    parent = bookshop.waits(bookshop.enqueue("approve_both"))
+    steps = bookshop.call("get_run", id=parent, **{"with": ["steps"]})["steps"]
+    children = {step["name"]: bookshop.waits(step["child_id"]) for step in steps}
+    assert children.keys() == {"hardcover", "paperback"}
+    with chromium.page() as page:
+        page.goto(f"{bookshop.pages}runs/{parent}")
+        page.wait_for("document.querySelectorAll('rect.child.waiting').length == 2")
+        page.wait_for("document.getElementById('pulse').textContent == 'live'")
+
+        bookshop.call("signal_run", id=children["hardcover"], signal="approved", payload_json="true")
+
+        page.wait_for("document.querySelectorAll('rect.child.succeeded').length == 1")
+        is_whole(page, bookshop)
+        with page.loading():
+            page.click(".timeline a", text="paperback")
+        assert children["paperback"] in page.text()
+    bookshop.call("cancel", id=parent)
+
+
 def test_what_one_has_opened_and_typed_outlives_an_update(bookshop: Bookshop, chromium: Chromium) -> None:
     run_id = bookshop.waits(bookshop.enqueue("approve"))
     with chromium.page() as page:

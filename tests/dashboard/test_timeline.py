@@ -96,6 +96,54 @@ def test_a_run_that_nobody_has_claimed_is_one_bar() -> None:
     assert [(bar.label, bar.took, bar.left, bar.width) for bar in picture.bars] == [("queued", "2.0 s", 0, 100)]
 
 
+def child(name: str, end: int | None, status: str = "succeeded") -> dict[str, Any]:
+    return {"id": name, "workflow": "pack", "status": status, "ended_ms": None if end is None else T + end}
+
+
+def start(name: str, at: int) -> dict[str, Any]:
+    return step(name, at, at, "started") | {"child_id": name}
+
+
+def test_a_child_is_a_bar_from_its_start_to_its_end() -> None:
+    picture = timeline(
+        run(
+            status="waiting", ended_ms=None, attempt_ms=T,
+            steps=[step("a", 0, 10), start("b", 10), start("c", 20), start("d", 20)],
+        ),
+        now_ms=T + 80,
+        children=[child("b", 40), child("c", None, "running")],
+    )  # fmt: skip
+
+    found = bars(picture)
+    assert (found["b"].kind, found["b"].took, found["b"].child) == ("step child succeeded", "30 ms", "b")
+    assert found["b"].title == "b: the child pack, succeeded, 30 ms, from +10 ms"
+    assert (found["c"].kind, found["c"].took) == ("step child running", "60 ms")
+    assert round(found["c"].left + found["c"].width) == 100
+    assert (found["d"].kind, found["d"].took, found["d"].child) == ("step child", "0 ms", "d"), (
+        "only its start is known"
+    )
+    assert found["a"].child is None
+
+
+def test_children_of_six_days_leave_room_for_their_parents_steps() -> None:
+    six_days = 6 * 86_400_000
+    picture = timeline(
+        run(
+            ended_ms=T + six_days,
+            attempts=[attempt(1, 0, six_days)],
+            steps=[step("a", 0, 100), start("b", 100), start("c", 100)],
+        ),
+        now_ms=T + six_days,
+        children=[child("b", six_days // 2), child("c", six_days)],
+    )
+
+    found = bars(picture)
+    assert 9 < found["a"].width < 11
+    assert 44 < found["b"].width < 46
+    assert 89 < found["c"].width < 91
+    assert [words for _, _, words in picture.breaks] == ["5 d 23 h"]
+
+
 def test_names_of_steps_cannot_act_on_the_page() -> None:
     picture = timeline(run(steps=[step("a\x1b[2J\u202eb", 0, 10)]), now_ms=T + 10)
 

@@ -30,7 +30,7 @@ async def run(view: View) -> Response:
         run=found,
         show=show,
         value=_value(view, found, show),
-        timeline=timeline(found, now_ms=view.now_ms),
+        timeline=timeline(found, now_ms=view.now_ms, children=children["runs"]),
         left_out=left_out,
         took_ms=shown.took_ms(found, view.now_ms),
         is_ended=found["status"] in shown.ENDED,
@@ -39,8 +39,13 @@ async def run(view: View) -> Response:
         signals=[signal["name"] for signal in (info.get("signals") or [])],
         info=info,
         with_run=False,
-        live={"run": run_id, "logs": "1"},
+        live={"run": run_id, "logs": "1", "tick": "fast" if _is_under_way(found, children["runs"]) else None},
     )
+
+
+def _is_under_way(run: dict[str, Any], children: list[dict[str, Any]]) -> bool:
+    """Whether bars grow though nothing of the run itself changes."""
+    return run["status"] == "running" or any(child["status"] not in shown.ENDED for child in children)
 
 
 async def text(view: View) -> Response:

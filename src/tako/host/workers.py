@@ -121,15 +121,19 @@ class WorkerCommands:
         (new,) = check_new_runs([message.get("run")])
         host.admission.adopt(new)
         host.view.note_stored(new["workflow"])
-        return await host.writer.do(
+        run_id = text(message, "id")
+        started = await host.writer.do(
             children.start,
-            run_id=text(message, "id"),
+            run_id=run_id,
             worker_id=worker_id,
             epoch=integer(message, "epoch"),
             step_name=text(message, "step_name"),
             new=new,
             now_ms=host.clock.now_ms(),
         )
+        if host.listeners:
+            host.tell_listeners("runs", (run_id,))
+        return started
 
     async def load_outcomes(self, connection: Connection, message: Message) -> Any:
         """How runs ended: as many of them, from the first on, as go into one answer."""

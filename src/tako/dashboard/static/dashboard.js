@@ -6,7 +6,7 @@ document.documentElement.classList.add("js");
 
 const main = document.getElementById("main");
 const pulse = document.getElementById("pulse");
-const live = document.body.dataset.live;
+let live = document.body.dataset.live;
 const MOST_LINES = 2000;
 
 // --- times, in the reader's zone and language of numbers ---
@@ -111,6 +111,7 @@ async function refresh() {
         document.title = page.title;
         localize(main);
         tellTimes();
+        listenTo(page.body.dataset.live);
       }
     }
   } catch {
@@ -154,6 +155,16 @@ function listen() {
   });
   stream.addEventListener("change", refresh);
   stream.addEventListener("lines", (event) => append(event.data));
+}
+
+// What a page wants to hear of changes with what it shows, such as children that are under way.
+function listenTo(wanted) {
+  const without = (address) => address?.replace(/changes=\d+/, "");
+  if (without(wanted) === without(live)) return;
+  live = wanted;
+  stream?.close();
+  stream = null;
+  listen();
 }
 
 function tell(isLive) {
