@@ -184,6 +184,34 @@ def test_with_no_room_at_all_the_app_serves_prints_and_is_replaced_when_it_dies(
         assert engine.ask("wait_run", id=run_id, timeout_ms=30_000)["result_json"] == '"r1"'
 
 
+def test_a_release_that_dies_in_its_watch_on_a_full_disk_is_taken_back_at_once_and_its_runs_when_there_is_room(
+    disk: Disk, tmp_path: Path
+) -> None:
+    folder = disk.folder / "watched"
+    folder.mkdir()
+    with Server(folder) as server, App(server, "shop", tmp_path) as app:
+        app.deploy("r1")
+        server.arguments.append("--watch=600")
+        server.restart()
+        app.reconnect()
+        job = app.begin("r2")
+        app.client.until_phase(job, "watch")
+        (new,) = [each["pid"] for each in app.status()["instances"]]
+
+        app.reconnect()
+        with disk.full():
+            os.killpg(new, signal.SIGKILL)
+            app.client.until_phase(job, "watch", "failed")
+            assert app.get("/").text == "r1"
+            assert app.status()["job"]["job"] == job
+
+        app.reconnect()
+        app.client.ended(job, outcome="rolled_back")
+        run_id = app.get("/enqueue").text
+        with app.engine() as engine:
+            assert engine.ask("wait_run", id=run_id, timeout_ms=30_000)["result_json"] == '"r1"'
+
+
 def test_without_inodes_a_deploy_is_refused_and_what_serves_goes_on(app: App, disk: Disk) -> None:
     app.deploy("r1")
 

@@ -13,6 +13,7 @@ import json
 import sqlite3
 import time
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
@@ -25,6 +26,7 @@ from tako.protocol.messages import Registry as GroupRegistry
 from tako.server import failpoints, launching, orphans, pruning, release_command, stage
 from tako.server.events import JobEvents
 from tako.server.site import NOTHING
+from tako.server.state import AGAIN_S
 from tako.supervisor.instance import BootFailed, Failure
 from tako.supervisor.roll import Roll
 from tako.supervisor.states import Failure as WorkerFailure
@@ -86,6 +88,7 @@ class Job:
         self.told: Mapping[str, GroupRegistry] = {}
         self.roll: Roll | None = None
         self._is_live = False
+        self._is_way_back_owed = False  # the disk was too full to write it down
         self._phases: dict[Phase, Callable[[], Awaitable[None]]] = {
             "upload": self._upload, "stage": self._stage, "build": self._build, "release": self._release_command,
             "gate": self._gate, "boot": self._boot, "health": self._health, "held": self._held,
@@ -232,6 +235,7 @@ class Job:
             await self._roll_back()
             self.finish("rolled_back", _words(error))
             return
+        await self._pay_way_back()
         await self._undo()
         self.finish("failed", _words(error))
 
@@ -397,7 +401,23 @@ class Job:
         site.daemon.publish_routes(site, self.release)
 
     async def _take_back(self) -> None:
-        """The reverse of `_commit`."""
+        """The reverse of `_commit`. A full disk makes it owed: the old instances can serve all the same."""
+        try:
+            await self._go_back()
+        except StoreUnavailable as error:
+            self._is_way_back_owed = True
+            words = f"{error.message} Runs wait until there is room: a claim is a write, too"
+            self.events.tell("note", self.phase, words)
+
+    async def _pay_way_back(self) -> None:
+        """Until it is paid the job is not over. A daemon that dies meanwhile leaves a release that is watched."""
+        while self._is_way_back_owed:
+            await asyncio.sleep(AGAIN_S)
+            with suppress(StoreUnavailable):
+                await self._go_back()
+                self._is_way_back_owed = False
+
+    async def _go_back(self) -> None:
         site, before = self.site, self.options["before"]
         assert site.host is not None
         release = before["release"]
@@ -469,13 +489,13 @@ class Job:
             raise broken.result()
 
     async def _roll_back(self) -> None:
-        if self.roll is not None and self.options["before"]["release"]:
+        if self.roll is not None:
             await self.roll.revert(undo=self._take_back)
-            self.events.tell("note", "watch", f"{self.options['before']['release']} serves again")
-        elif self.roll is not None:
-            await self.roll.revert(undo=self._take_back)
+            if self.options["before"]["release"]:
+                self.events.tell("note", "watch", f"{self.options['before']['release']} serves again")
         else:
             await self._take_back()
+        await self._pay_way_back()
         if not self.options["before"]["release"]:
             await self.site.forget_first()
 

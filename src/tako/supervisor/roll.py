@@ -110,9 +110,11 @@ class Roll:
             raise
         if not all(await asyncio.gather(*(each.serve() for each in self.new))):
             failure = await self._why_not(self.new)
-            await undo()
-            await self._serve_again(old)
-            await self.abort()
+            try:
+                await undo()
+            finally:
+                await self._serve_again(old)
+                await self.abort()
             raise BootFailed(failure)
         self.resting = old
         pool.on_trial = self._on_trial
@@ -204,10 +206,12 @@ class Roll:
     async def _revert(self, undo: Step) -> None:
         pool = self.pool
         await asyncio.gather(*(each.pause() for each in pool.serving))
-        await undo()
-        new, self.new = pool.serving, []
-        pool.on_trial = None
-        await self._serve_again(self.resting)
-        for each in new:
-            pool.let_go(each)
-        self.resting = []
+        try:
+            await undo()
+        finally:  # whatever has become of that, the new ones are no good
+            new, self.new = pool.serving, []
+            pool.on_trial = None
+            await self._serve_again(self.resting)
+            for each in new:
+                pool.let_go(each)
+            self.resting = []
