@@ -63,6 +63,7 @@ FIELDS: dict[str, dict[str, str]] = {
     "logs": {"run": "text", "workflow": "text", "group": "text", "level": "text", "last_crash": "flag",
              "limit": "number"},
     "backup": {"path": "text"},
+    "check_store": {},
     "hello": {"role": "text", "worker_id": "worker", "pid": "number", "group": "text", "registry": "registry",
               "in_flight": "pairs"},
     "claim_runs": {"worker_id": "worker", "max": "number", "wait_ms": "short"},

@@ -9,6 +9,8 @@ from tests.support.cli import Cli
 from tests.support.fake_engine import FakeEngine
 
 from tako.cli import checkup
+from tako.engine import runs
+from tako.engine.store import Store
 from tako.host.lock import Lock
 
 
@@ -69,13 +71,45 @@ def test_a_whole_store_is_looked_at_under_the_engines_lock(cli: Cli, store: Path
 
 
 def test_a_running_engine_is_asked_instead(cli: Cli, engine: FakeEngine) -> None:
-    engine.answers["status"] = {"problems": [{"what": "x", "cure": "y"}]}
+    engine.answers["status"] = {"problems": [{"what": "x", "cure": "y"}], "store": {"path": "/shop/.tako/runs.db"}}
+    engine.answers["check_store"] = {"problems": []}
 
     code, found = findings(cli)
 
     assert code == 0
     assert found["engine"]["state"] == "warning"
     assert "tako status" in found["engine"]["cure"]
+    assert found["store"]["state"] == "good"
+
+
+def test_what_the_engine_finds_wrong_with_its_store_is_a_finding(cli: Cli, engine: FakeEngine) -> None:
+    engine.answers["status"] = {"problems": [], "store": {"path": "/shop/.tako/runs.db"}}
+    engine.answers["check_store"] = {"problems": ["I9: run r: dead without a reason", "I4: …"]}
+
+    code, found = findings(cli)
+
+    assert code == 1
+    assert found["store"]["what"] == "/shop/.tako/runs.db is damaged: I9: run r: dead without a reason (and 1 more)"
+    assert "tako backup" in found["store"]["cure"]
+
+
+def test_a_run_that_breaks_an_invariant_is_found_in_a_file_that_nobody_has_open(cli: Cli) -> None:
+    path = cli.folder / ".tako" / "runs.db"
+    path.parent.mkdir(mode=0o700)
+    store = Store.open(path)
+    with store.transaction():
+        runs.enqueue(store, [{"id": "r", "workflow": "w", "payload_json": "{}"}], now_ms=1)
+    store.close()
+    assert findings(cli)[0] == 0
+
+    connection = sqlite3.connect(path)
+    connection.execute("DELETE FROM payloads")
+    connection.commit()
+    connection.close()
+
+    code, found = findings(cli)
+    assert code == 1
+    assert f"{path} is damaged: I1: run r: has no payload" in found["store"]["what"]
 
 
 def test_a_wrong_tako_toml_is_a_finding(cli: Cli) -> None:

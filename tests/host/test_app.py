@@ -96,6 +96,22 @@ def test_status_is_well_and_tells_what_there_is(host: RunningHost) -> None:
     assert {workflow["name"] for workflow in status["workflows"]} == {"greet", "tell_secret", "fails", "waits"}
 
 
+def test_status_shows_a_durability_that_survives_no_power_cut(shop: Path) -> None:
+    write(shop, {"tako.toml": '[workflows]\ndurability = "process"\n'})
+    with RunningHost(shop) as host:
+        assert host.ok("status")["store"]["durability"] == "process"
+
+
+def test_the_whole_store_is_looked_at_while_it_is_written_to(host: RunningHost) -> None:
+    run_id = enqueue(host, "greet")
+    assert host.ok("check_store") == {"problems": []}
+
+    host.ended(run_id)
+    host.run(host.host.writer.do(lambda store: store.connection.execute("DELETE FROM payloads").fetchall()))
+
+    assert host.ok("check_store") == {"problems": [f"I1: run {run_id}: has no payload"]}
+
+
 def test_a_dead_run_needs_a_person_until_somebody_has_seen_it(host: RunningHost) -> None:
     run_id = enqueue(host, "fails")
     host.ended(run_id, status="dead")

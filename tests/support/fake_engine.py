@@ -137,7 +137,7 @@ class FakeEngine:
 COMMANDS = (
     "enqueue_runs", "get_run", "find_run", "list_runs", "wait_run", "cancel", "retry", "ack", "signal_run",
     "list_workflows", "pause", "resume", "list_schedules", "pause_schedules", "resume_schedules", "run_schedule",
-    "health", "status", "logs", "backup", "check", "test_alerts",
+    "health", "status", "logs", "backup", "check_store", "test_alerts",
 )  # fmt: skip
 
 

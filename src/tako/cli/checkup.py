@@ -128,33 +128,38 @@ def store(folder: Path, *, call: Call) -> list[Finding]:
     """The store: asked of the engine while one runs, else its file is read."""
     try:
         status = call("status")
+        wrong = call("check_store")["problems"]
     except NoEngine:
         return _file(folder)
     problems = status["problems"]
     if problems:
         what = f"the engine tells of {len(problems)} problem{'' if len(problems) == 1 else 's'}"
-        return [Finding("engine", "warning", what, "See them with `tako status`.")]
-    return [Finding("engine", "good", "runs, and tells of no problem")]
+        findings = [Finding("engine", "warning", what, "See them with `tako status`.")]
+    else:
+        findings = [Finding("engine", "good", "runs, and tells of no problem")]
+    return [*findings, _store_finding(status["store"]["path"], wrong, "is whole, and its rows fit together")]
 
 
 def _file(folder: Path) -> list[Finding]:
     path = folder / ".tako" / "runs.db"
     if not path.exists():
         return [Finding("store", "good", "there is none yet: `tako dev` makes it")]
+    from tako.host import soundness
     from tako.host.lock import Lock
 
     # Under the engine's own lock: a store has one process at a time.
     lock = Lock(path.with_name("engine.lock"))
     lock.take()
     try:
-        connection = sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=2)
-        try:
-            answer = connection.execute("PRAGMA quick_check(3)").fetchone()[0]
-        finally:
-            connection.close()
+        wrong = soundness.problems_of_file(path)
     finally:
         lock.release()
-    if answer != "ok":
-        cure = "Keep a copy of the file, and restore the last `tako backup`."
-        return [Finding("store", "bad", f"{path} is damaged: {answer}", cure)]
-    return [Finding("store", "good", f"{path} is whole, {path.stat().st_size / 1e6:.1f} MB; no engine runs")]
+    return [_store_finding(str(path), wrong, f"is whole, {path.stat().st_size / 1e6:.1f} MB; no engine runs")]
+
+
+def _store_finding(path: str, wrong: list[str], well: str) -> Finding:
+    if not wrong:
+        return Finding("store", "good", f"{path} {well}")
+    more = f" (and {len(wrong) - 1} more)" if len(wrong) > 1 else ""
+    cure = "Keep a copy of the file, and restore the last `tako backup`."
+    return Finding("store", "bad", f"{path} is damaged: {wrong[0]}{more}", cure)

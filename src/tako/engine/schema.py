@@ -11,8 +11,8 @@ from tako.errors import StoreDamaged, VersionMismatch
 APPLICATION_ID = 0x54414B4F  # "TAKO", in the file's header: what `file` shows, and how a stranger's file is known
 CURRENT = sql.migrations()[-1][0]
 
-# Up to this size the whole file is read when it is opened; a larger one is checked in the background (`check`),
-# because a daemon that restarts must accept again within a second.
+# Up to this size the whole file is read when it is opened, because a daemon that restarts must accept again within a
+# second. Of a larger one a damaged page is noticed when it is read, or when `tako doctor` reads all of it.
 _CHECKED_AT_OPEN_BYTES = 64 * 1024 * 1024
 
 

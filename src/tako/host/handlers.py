@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from tako.engine import inspect, runs, waiters
 from tako.engine.answer import Answer
 from tako.errors import EnqueueError, InvalidRequest, RunFinished, RunNotFound, TakoError
-from tako.host import backup, pausing, scheduling, status, v0, workers
+from tako.host import backup, pausing, scheduling, soundness, status, v0, workers
 from tako.host.admission import check_new_runs
 from tako.host.fields import body, flag, integer, optional_integer, optional_text, text, texts
 from tako.protocol.messages import Enqueued, NewRun, RunInfo
@@ -49,6 +49,7 @@ def commands(host: AppHost) -> dict[str, Handler]:
         "subscribe": own.subscribe,
         "logs": own.logs,
         "backup": own.backup,
+        "check_store": own.check_store,
         "reload": own.reload,
         "test_alerts": own.test_alerts,
     }
@@ -285,6 +286,10 @@ class Commands:
     async def backup(self, connection: Connection, message: Message) -> Any:
         """A consistent copy of the store, made while it is in use."""
         return await backup.backup(self._host, text(message, "path"))
+
+    async def check_store(self, connection: Connection, message: Message) -> Any:
+        """Read the whole store, and tell what is wrong with it; writing goes on meanwhile."""
+        return {"problems": await self._host.writer.read(soundness.problems)}
 
 
 def _after(message: Message) -> str | None:

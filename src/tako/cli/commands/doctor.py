@@ -9,6 +9,8 @@ from tako.cli import checkup
 from tako.cli.context import Context
 from tako.cli.errors import DONE, REFUSED
 
+_WHOLE_STORE_S = 300.0  # the engine reads every page and every run
+
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """No options of its own."""
@@ -17,7 +19,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(context: Context, args: argparse.Namespace) -> int:
     """Print a line for each thing that was looked at."""
     output = context.output
-    findings = checkup.everything(Path(context.app_folder()), call=lambda command: context.engine().call(command))
+    findings = checkup.everything(
+        Path(context.app_folder()), call=lambda command: context.engine().call(command, deadline_s=_WHOLE_STORE_S)
+    )
     bad = [finding for finding in findings if finding.state == "bad"]
     if output.json:
         rows = [{"name": f.name, "state": f.state, "what": f.what, "cure": f.cure} for f in findings]
