@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 from tests.support.box import tell_what_was_left_out, why_no_box
 from tests.support.dev import runtime_folder
+from tests.support.disk import Disk, small_disk
 from tests.support.loud import Shop, Shopkeeper
 from tests.support.server import App, Server
 
@@ -51,6 +52,15 @@ def processes_in(folder: Path) -> list[int]:
                 if Path(os.readlink(entry / "cwd")) == folder:  # noqa: PTH115  (a deleted folder has no real path)
                     found.append(int(entry.name))
     return found
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Iterator[Disk]:
+    """A disk of 24 MiB."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    with small_disk(folder) as disk:
+        yield disk
 
 
 @pytest.fixture

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import shutil
 import socket
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 
-import pytest
 from tests.acceptance.apps import greeting_app
 from tests.support.dev import Dev, until, write
+from tests.support.disk import Disk
 
 
 def test_a_port_that_is_taken_is_an_error_that_names_its_holder(folder: Path) -> None:
@@ -133,33 +131,17 @@ def test_an_argument_of_two_mebibytes_is_refused_with_the_limit(folder: Path) ->
         assert len(dev.runs()) == 1
 
 
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 24 MiB. Needs the right to mount, which the machines that run these tests have."""
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=24m", "tmpfs", str(disk)], check=True)
-    yield disk
-    subprocess.run(["umount", "-l", str(disk)], check=True)
-
-
-def test_a_full_disk_refuses_enqueues_and_goes_on_when_there_is_space_again(small_disk: Path) -> None:
-    folder = small_disk / "shop"
+def test_a_full_disk_refuses_enqueues_and_goes_on_when_there_is_space_again(disk: Disk) -> None:
+    folder = disk.folder / "shop"
     write(folder, greeting_app())
     with Dev(folder) as dev:
         assert dev.http("/enqueue/greet", {"name": "Ada"}).status == 200
         until(lambda: dev.runs()[0]["status"] == "succeeded", what="the first run")
-        fill = small_disk / "fill"
-        fd = os.open(fill, os.O_WRONLY | os.O_CREAT)
-        with contextlib.suppress(OSError):
-            while True:
-                os.write(fd, b"x" * 4096)
-        os.close(fd)
-        refused = dev.http("/enqueue/greet", {"name": "Bob"}, timeout_s=5)
-        assert refused.status == 503
-        assert "disk" in refused.json()["error"]
-        assert len(dev.runs()) == 1
-        fill.unlink()
+        with disk.full():
+            refused = dev.http("/enqueue/greet", {"name": "Bob"}, timeout_s=5)
+            assert refused.status == 503
+            assert "disk" in refused.json()["error"]
+            assert len(dev.runs()) == 1
         assert dev.http("/enqueue/greet", {"name": "Bob"}).status == 200
         until(lambda: [run["status"] for run in dev.runs()] == ["succeeded"] * 2, what="both runs")
     shutil.rmtree(folder)

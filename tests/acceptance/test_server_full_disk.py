@@ -3,17 +3,15 @@ leaves nothing half-way, and when there is room again nobody has to be asked to 
 
 from __future__ import annotations
 
-import contextlib
 import os
 import signal
 import sqlite3
-import subprocess
 from collections.abc import Iterator
 from contextlib import closing
-from pathlib import Path
 
 import pytest
 from tests.support.dev import is_alive, until
+from tests.support.disk import Disk, small_disk
 from tests.support.server import App, Server, failed, manifest_of
 from tests.support.shop import shop
 
@@ -30,53 +28,10 @@ def tell():
 """
 
 
-class Disk:
-    """A file system of its own for the server's data. `full` fills it."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self._filler = folder / "filler"
-
-    @contextlib.contextmanager
-    def full(self, *, but_for: int = 0) -> Iterator[None]:
-        """No room on it, but for so many bytes."""
-        found = os.statvfs(self.folder)
-        fd = os.open(self._filler, os.O_WRONLY | os.O_CREAT)
-        try:
-            size = found.f_bavail * found.f_frsize - but_for
-            os.posix_fallocate(fd, 0, max(4096, size - size % 4096))
-            if not but_for:
-                with contextlib.suppress(OSError):
-                    while os.write(fd, b"x" * 4096):
-                        pass
-            yield
-        finally:
-            os.close(fd)
-            self._filler.unlink()
-
-    @contextlib.contextmanager
-    def without_inodes(self) -> Iterator[None]:
-        """Room for bytes, but for no further file."""
-        folder = self.folder / "many"
-        folder.mkdir()
-        try:
-            with contextlib.suppress(OSError):
-                for number in range(10_000):
-                    (folder / str(number)).touch()
-            yield
-        finally:
-            for path in folder.iterdir():
-                path.unlink()
-            folder.rmdir()
-
-
 @pytest.fixture(scope="module")
 def disk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Disk]:
-    """Needs the right to mount, which the machines that run these tests have."""
-    folder = tmp_path_factory.mktemp("disk")
-    subprocess.run(["mount", "-t", "tmpfs", "-o", DISK, "tmpfs", str(folder)], check=True)
-    yield Disk(folder)
-    subprocess.run(["umount", "-l", str(folder)], check=True)
+    with small_disk(tmp_path_factory.mktemp("disk"), options=DISK) as disk:
+        yield disk
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,6 @@ import asyncio
 import http.server
 import os
 import platform
-import subprocess
 import sys
 import threading
 import zipfile
@@ -18,6 +17,7 @@ from pathlib import Path
 import pytest
 from tests.support.box import BUILD
 from tests.support.dev import write
+from tests.support.disk import small_disk
 
 from tako.deploy import payload
 from tako.errors import DeployRefused
@@ -140,19 +140,16 @@ def uv() -> Path:
 
 
 def test_a_disk_that_fills_up_while_it_is_built_refuses_the_release_and_nothing_is_left(tmp_path: Path) -> None:
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", str(disk)], check=True)
-    try:
-        found = environments(disk, uv=None)
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    with small_disk(folder, options="size=4m"):
+        found = environments(folder, uv=None)
         write(tmp_path / "src", {"requirements.txt": ""})
 
         with pytest.raises(DeployRefused, match="cannot be built"):
             asyncio.run(found.build("x", tmp_path / "src", on_line=print))
 
-        assert list((disk / "venvs").iterdir()) == []
-    finally:
-        subprocess.run(["umount", "-l", str(disk)], check=True)
+        assert list((folder / "venvs").iterdir()) == []
 
 
 def test_environments_that_no_release_runs_in_are_removed(tmp_path: Path) -> None:
