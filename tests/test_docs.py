@@ -187,6 +187,43 @@ def test_each_row_of_the_tables_of_failures_names_tests_that_exist(page: str, co
         assert ("::" in cell) is (int(number) not in untested), f"row {number} names no test: {cell}"
 
 
+# The promises of the contract. What needs a store that several servers share is not built.
+PROMISES = {"D": 10, "E": 12, "I": 9, "L": 4, "R": 8, "S": 6, "C": 4, "O": 4, "X": 6}
+NOT_BUILT = {"C4", "R7"}
+
+
+def test_each_promise_names_tests_that_exist() -> None:
+    rows = re.findall(r"^\| ([A-Z]\d+) \| ([^|]+) \| ([^|]*) \|$", promises_page()[1], re.MULTILINE)
+    assert list(dict.fromkeys(name for name, _, _ in rows)) == list(promises())
+
+    for name, promise, cell in rows:
+        found = re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", cell)
+        for path, test in found:
+            assert f"def {test}(" in (ROOT / path).read_text(), f"{name} names {path}::{test}"
+        assert bool(found) is (name not in NOT_BUILT), f"{name} names no test: {promise}"
+
+
+def test_each_sentence_of_the_summary_leads_to_a_promise_that_is_tested() -> None:
+    summary = promises_page()[0].split("## What survives")[1].split("## What is not promised")[0]
+    items = re.findall(r"^(?:- |\*\*|\| (?!---|\|)).*(?:\n  .*)*", summary, re.MULTILINE)
+    assert len(items) >= 16
+
+    for item in items:
+        named = re.findall(r"\b[A-Z]\d{1,2}\b", item)
+        assert named or "(loud.md)" in item, f"no promise stands for: {item}"
+        assert set(named) <= promises().keys() - NOT_BUILT, item
+
+
+def promises() -> dict[str, None]:
+    """Their names, in order."""
+    return {f"{letter}{number + 1}": None for letter, count in PROMISES.items() for number in range(count)}
+
+
+def promises_page() -> list[str]:
+    """The summary, and the promises one by one."""
+    return (ROOT / "docs/promises.md").read_text().split("## One by one")
+
+
 def test_every_dependency_has_its_reason() -> None:
     page = (ROOT / "docs/decisions/0002-dependencies.md").read_text()
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]

@@ -8,14 +8,16 @@ import random
 import sys
 from typing import Any
 
-from tako.engine import runs, steps
+from tako.cron import schedules, ticker
+from tako.engine import runs, steps, waiters
 from tako.engine.store import Store
 from tako.engine.writer import Writer
 from tako.protocol.messages import NewRun
 
 
-async def main(path: str, prefix: str) -> None:
+async def main(path: str, round_number: int) -> None:
     writer = Writer(Store.open(path), on_commit=lambda events: None, loop=asyncio.get_running_loop())
+    prefix = f"round{round_number}"
     numbers = itertools.count()
     rng = random.Random(prefix)
 
@@ -27,6 +29,10 @@ async def main(path: str, prefix: str) -> None:
             new: NewRun = {"id": run_id, "workflow": name, "payload_json": payload}
             await writer.do(runs.enqueue, [new], now_ms=number)
             print("run", run_id, flush=True)
+            box: NewRun = {"id": f"{run_id}-box", "workflow": "never claimed", "payload_json": "{}"}
+            await writer.do(runs.enqueue, [box], now_ms=number)
+            await writer.do(waiters.signal, run_id=box["id"], event_name="news", payload_json="1", now_ms=number)
+            print("signal", box["id"], flush=True)
             claimed = await writer.do(
                 runs.claim, worker_id=f"{prefix}{name}", names=[name], max_runs=1, now_ms=number, release="r"
             )
@@ -39,7 +45,15 @@ async def main(path: str, prefix: str) -> None:
                 await writer.do(runs.finish, **holder, outcome="succeeded", now_ms=number, rng=rng)
                 print("end", run["id"], flush=True)
 
-    await asyncio.gather(*(caller(f"w{number}") for number in range(8)))
+    async def schedule() -> None:
+        every = {"workflow": "report", "kind": "every", "interval_ms": 1_000, "overlap": "allow"}
+        await writer.do(schedules.replace, [every], now_ms=0)
+        for now_ms in itertools.count(round_number * 1_000_000_000, 1_000):
+            ticked = await writer.do(ticker.tick, now_ms=now_ms)
+            for run_id in ticked.fired:
+                print("fire", run_id, flush=True)
+
+    await asyncio.gather(schedule(), *(caller(f"w{number}") for number in range(8)))
 
 
-asyncio.run(main(sys.argv[1], sys.argv[2]))
+asyncio.run(main(sys.argv[1], int(sys.argv[2])))

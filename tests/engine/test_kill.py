@@ -15,10 +15,10 @@ ROUNDS = 4
 LINES = 400
 
 
-def write_until_killed(path: Path, prefix: str) -> list[list[str]]:
+def write_until_killed(path: Path, round_number: int) -> list[list[str]]:
     """What a writing process printed before it was killed, as words; a line that was cut short is not one."""
     with subprocess.Popen(
-        [sys.executable, "-m", "tests.engine.killed_writer", str(path), prefix], stdout=subprocess.PIPE
+        [sys.executable, "-m", "tests.engine.killed_writer", str(path), str(round_number)], stdout=subprocess.PIPE
     ) as process:
         assert process.stdout is not None
         lines = [process.stdout.readline() for _ in range(LINES)]
@@ -32,17 +32,20 @@ def test_what_was_acknowledged_survives_kill_9_at_any_instant(tmp_path: Path) ->
     path = tmp_path / "runs.db"
     told: list[list[str]] = []
     for number in range(ROUNDS):
-        told += write_until_killed(path, f"round{number}")
+        told += write_until_killed(path, number)
 
         store = Store.open(path)
         assert schema.check(store.connection) == []
         with store.transaction():
             leases.recover(store, alive=[], counted=True, death="SIGKILL", now_ms=10**9)
-        seen = invariants.Seen(acknowledged={run_id for what, run_id in told if what == "run"})
+        seen = invariants.Seen(acknowledged={run_id for what, run_id in told if what in ("run", "fire")})
         assert invariants.check(store, seen=seen) == []
         saved = {run_id for run_id, _, _ in seen.steps}
         assert {run_id for what, run_id in told if what == "step"} <= saved
         ended = {row["id"] for row in store.connection.execute("SELECT id FROM runs WHERE status = 'succeeded'")}
         assert {run_id for what, run_id in told if what == "end"} <= ended
+        kept = {row["id"] for row in store.connection.execute("SELECT id FROM runs JOIN signals ON run = seq")}
+        assert {run_id for what, run_id in told if what == "signal"} <= kept
         store.close()
     assert len(told) >= ROUNDS * LINES
+    assert {what for what, _ in told} == {"run", "step", "end", "signal", "fire"}

@@ -8,9 +8,16 @@ from pathlib import Path
 
 import pytest
 
-from tako.engine import runs, schema, sql, store
+from tako.engine import leases, pausing, runs, schema, sql, store
+from tako.engine.pauses import Target
 from tako.engine.store import Store
 from tako.errors import StoreDamaged, StoreUnavailable, TakoError, VersionMismatch
+from tako.protocol.messages import ClaimedRun
+from tests.support import old_store
+from tests.support.clock import FakeClock
+from tests.support.engine import Rig
+
+STORES = Path(__file__).with_name("stores")  # one file for each version, written once by tests/support/old_store.py
 
 
 @pytest.fixture
@@ -58,6 +65,41 @@ def test_a_migration_keeps_every_run_and_leaves_a_copy_of_the_file_before(path: 
         assert connection.execute("PRAGMA user_version").fetchone()[0] == before
         assert connection.execute("SELECT count(*) FROM runs").fetchone()[0] == 100
     connection.close()
+
+
+@pytest.mark.parametrize("dump", sorted(STORES.glob("*.sql")), ids=lambda dump: dump.stem)
+def test_what_a_released_version_has_left_behind_is_opened_and_every_run_of_it_is_finished(
+    tmp_path: Path, clock: FakeClock, dump: Path
+) -> None:
+    old_store.restore(dump, tmp_path / "runs.db")
+
+    engine = Rig(Store.open(tmp_path / "runs.db"), clock)
+    unfinished = {
+        row["id"]: row["status"]
+        for row in engine.store.connection.execute("SELECT id, status FROM runs WHERE ended_ms IS NULL")
+    }
+    assert len(unfinished) >= 16
+    engine.do(leases.recover, alive=[], counted=True, death="gone", now_ms=engine.now_ms)
+    engine.signal("waiting", value={"by": "UPS"})
+    engine.do(pausing.resume, Target("workflow", "paused"))
+    workflows = [row["workflow"] for row in engine.store.connection.execute("SELECT DISTINCT workflow FROM runs")]
+    claimed: dict[str, ClaimedRun] = {}
+    for _ in range(20):
+        clock.advance(s=600)
+        engine.promote()
+        engine.do(leases.clear_suspects, now_ms=engine.now_ms)
+        for solo in (False, True):
+            for run in engine.claim("new", names=tuple(workflows), n=100, solo=solo):
+                claimed[run["id"]] = run
+                engine.succeed(run["id"], '"finished"')
+
+    assert claimed.keys() == unfinished.keys()
+    assert {engine.status(run_id) for run_id in unfinished} == {"succeeded"}
+    assert claimed["running"]["steps"] == {"load": '{"price": "9.90"}'}
+    assert claimed["waiting"]["steps"] != {}
+    assert engine.info("succeeded", "result")["result_json"] == '"done"'
+    assert schema.check(engine.store.connection) == []
+    engine.store.close()
 
 
 def test_a_migration_that_fails_leaves_the_file_as_it_was(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -58,6 +58,8 @@ def test_synchronous_is_full_unless_asked_otherwise(tmp_path: Path, durability: 
     assert store.connection.execute("PRAGMA synchronous").fetchone()[0] == expected
     assert store.connection.execute("PRAGMA journal_mode").fetchone()[0] == "wal"
     assert store.durability == durability
+    for pragma in ("fullfsync", "checkpoint_fullfsync"):  # obeyed on macOS only, whose fsync does not reach the platter
+        assert store.connection.execute(f"PRAGMA {pragma}").fetchone()[0] == 1
     store.close()
 
 

@@ -10,6 +10,7 @@ import pytest
 
 from tako.engine import health, runs
 from tako.engine.store import Store
+from tako.errors import StoreDamaged
 from tako.host import recovery
 from tako.host.code import Code
 from tako.host.places import places_of
@@ -26,6 +27,26 @@ def folder(tmp_path: Path, runtime: Path) -> Path:
     folder.mkdir()
     write(folder, {"workflows/__init__.py": "", "workflows/greet.py": GREET})
     return folder
+
+
+def test_a_store_that_is_not_the_one_that_was_here_is_refused_and_left_alone(folder: Path) -> None:
+    with RunningHost(folder):
+        pass
+    database = places_of(folder).database
+    database.rename(database.with_name("mine.db"))
+    other = Store.open(database)
+    with other.transaction():
+        runs.enqueue(other, [{"id": "run-1", "workflow": "greet", "payload_json": "{}"}], now_ms=1)
+    other.close()
+    before = database.read_bytes()
+
+    with pytest.raises(StoreDamaged, match=r"runs.db is not the store that was here"), RunningHost(folder):
+        pass
+
+    assert database.read_bytes() == before
+    database.with_name("mine.db").replace(database)
+    with RunningHost(folder) as host:
+        assert host.ok("list_runs")["runs"] == []
 
 
 def test_who_holds_a_run_has_claimed_though_its_record_does_not_say_so_yet(folder: Path) -> None:
