@@ -12,6 +12,7 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 import websockets.sync.client
@@ -471,6 +472,84 @@ def test_an_app_that_has_set_up_logging_tells_it_itself(app: App) -> None:
         until(lambda: "MINE Exception in ASGI application" in instance.output())
 
         assert '"unhandled' not in instance.output()
+
+
+LOGGING = """
+import logging
+
+log = logging.getLogger("shop")
+
+async def app(scope, receive, send):
+    if scope["type"] == "lifespan":
+        await receive()
+        await send({"type": "lifespan.startup.complete"})
+        await receive()
+        return
+    log.debug("too fine")
+    log.info("sold", extra={"order": 7})
+    log.warning("few are left: %s", "\\udc80")
+    try:
+        raise ValueError("no card")
+    except ValueError:
+        log.exception("not paid")
+    log.critical("the end")
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    await send({"type": "http.response.body", "body": b""})
+"""
+
+
+def logged(output: str) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in output.splitlines() if line.startswith('{"msg":')]
+
+
+def test_what_an_app_logs_has_its_level_its_logger_and_its_fields(app: App) -> None:
+    with Instance(app(LOGGING), "app:app") as instance:
+        instance.started()
+        assert instance.get("/").status_code == 200
+        until(lambda: "the end" in instance.output())
+        lines = logged(instance.output())
+
+    assert [(line["level"], line["msg"], line["logger"]) for line in lines] == [
+        ("info", "sold", "shop"), ("warning", "few are left: \udc80", "shop"), ("error", "not paid", "shop"),
+        ("error", "the end", "shop"),
+    ]  # fmt: skip
+    assert lines[0]["order"] == 7
+    assert lines[2]["traceback"].endswith("ValueError: no card\n")
+
+
+def test_a_handler_of_the_apps_own_keeps_its_form_and_gets_a_level(app: App) -> None:
+    own = """
+import logging
+
+handler = logging.StreamHandler()
+handler.setLevel(logging.WARNING)
+logging.getLogger("shop").addHandler(handler)  # as Django's: its records go to the root, too
+formed = logging.StreamHandler()
+formed.setFormatter(logging.Formatter("MINE %(message)s"))
+logging.getLogger("shop.formed").addHandler(formed)
+logging.getLogger("shop.formed").propagate = False
+"""
+    more = LOGGING.replace(
+        '    log.critical("the end")',
+        """
+    try:
+        raise ValueError("no bill")
+    except ValueError:
+        logging.getLogger("shop.formed").exception("not billed")
+    log.critical("the end")""",
+    )
+    with Instance(app(own + more), "app:app") as instance:
+        instance.started()
+        assert instance.get("/").status_code == 200
+        until(lambda: "the end" in instance.output())
+        lines = logged(instance.output())
+
+    assert [(line["level"], line["msg"].split("\n")[0]) for line in lines] == [
+        ("info", "sold"), ("warning", "few are left: \udc80"), ("error", "not paid"), ("error", "MINE not billed"),
+        ("error", "the end"),
+    ]  # fmt: skip
+    assert lines[2]["traceback"].endswith("ValueError: no card\n")
+    assert lines[3]["msg"].endswith("ValueError: no bill")
 
 
 def test_the_access_log_tells_method_path_status_and_time_without_the_query(app: App) -> None:

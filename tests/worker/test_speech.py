@@ -161,6 +161,15 @@ def test_who_configures_logging_gets_his_own_format_and_the_level_is_kept(engine
     assert sum("warned of it" in line for line in worker.output().splitlines()) == 1
 
 
+def test_a_handler_of_one_logger_says_its_records_once(engine: Engine, start: Start) -> None:
+    configure = "log.addHandler(logging.StreamHandler())"  # as Django's, and its records go to the root, too
+    worker = start(FLOWS.format(**KINDS["sync"], configure=configure))
+
+    lines = told(engine, worker, "talks")
+
+    assert [line["level"] for line in lines if line["msg"] == "warned of it"] == ["warning"]
+
+
 def test_logging_is_not_loaded_for_code_that_does_not_log(engine: Engine, start: Start) -> None:
     worker = start("""
         import sys

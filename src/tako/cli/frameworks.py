@@ -27,7 +27,7 @@ FRAMEWORKS = (
     ),
     Framework(
         "django", "Django", True, 'hello.enqueue(name="Ada")',
-        'Add "tako.contrib.django" to INSTALLED_APPS.',
+        'Add "tako.contrib.django" to INSTALLED_APPS, and make its table: python manage.py migrate',
     ),
     Framework(
         "flask", "Flask", True, 'hello.enqueue(name="Ada")',

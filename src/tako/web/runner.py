@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import faulthandler
-import logging
 import os
 import signal
 import socket
@@ -23,10 +22,9 @@ from uvicorn.lifespan.on import LifespanOn
 from uvicorn.server import ServerState
 
 from tako.protocol import control
-from tako.web import load
+from tako.web import load, records
 from tako.web.access import AccessLog, App
 from tako.web.line import Line, Message, bind_private
-from tako.web.mishaps import Mishaps
 
 BACKLOG = 2048
 GRACE_S = 0.3
@@ -80,7 +78,7 @@ class Runner:
             print("The app's startup failed.", file=sys.stderr, flush=True)  # noqa: T201 - its traceback stands above
             return 1
         # Not before: what the start prints is told as the reason that it failed, as it stands there.
-        logging.getLogger("uvicorn.error").addHandler(Mishaps())
+        records.bridge()
         private = await self._listen_privately()
         await self._line.start()
         for number in (signal.SIGTERM, signal.SIGINT):

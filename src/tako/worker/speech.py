@@ -33,6 +33,7 @@ MAX_LINE_CHARS = 65_536
 LEVELS = {"debug": "debug", "info": "info", "warning": "warning", "error": "error", "critical": "error"}
 OURS = frozenset(("msg", "message", "level", "run_id", "workflow", "step", "logger", "traceback", "ts_ms"))
 
+_TOLD = "_is_told_by_tako"  # of a record that a handler of user code's has written: ours at the root need not
 _level_of_thread: dict[int, str] = {}  # of the record that this thread is about to write
 _before: list[Any] = []  # the streams that Python made: they close the files when they are collected
 _is_bridged = False
@@ -135,6 +136,7 @@ def bridge() -> None:
 
 def _note_level(record: logging.LogRecord) -> bool:
     """The last that happens before a record is written, in the thread that writes it."""
+    record.__dict__[_TOLD] = True
     if who.get() is not None:
         _level_of_thread[get_ident()] = LEVELS.get(record.levelname.lower(), "info")
     return True
@@ -147,6 +149,8 @@ def _handler(loaded: Any) -> Any:
 
     class Lines(loaded.Handler):  # type: ignore[misc]
         def emit(self, record: Any) -> None:
+            if _TOLD in record.__dict__:
+                return
             try:
                 fields = {
                     name: value for name, value in record.__dict__.items() if name not in usual and name not in OURS
