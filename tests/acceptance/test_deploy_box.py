@@ -152,8 +152,13 @@ def test_the_example_is_deployed_and_signs_people_up_by_https(box: Box, laptop: 
     assert len(laptop.tako("runs", "list", "--env", "production", "--json").json["runs"]) == 1
 
 
-def test_each_app_runs_as_a_user_of_its_own_and_reads_nothing_of_the_daemon(box: Box, laptop: Laptop) -> None:
-    laptop.has_shop("r1", name="alone")
+def test_each_app_runs_as_a_user_of_its_own_and_reads_nothing_of_the_daemon_or_of_another_app(
+    box: Box, laptop: Laptop
+) -> None:
+    static = '[web]\nstatic = { "/static" = "static" }\n'
+    laptop.has_shop("r1", name="alone", toml=static, files={"static/a.css": "body {}"})
+    laptop.tako("deploy")
+    laptop.has_shop("r1", name="other")
     laptop.tako("deploy")
 
     about = json.loads(get(box, "alone.test", "/about")[1])
@@ -161,8 +166,12 @@ def test_each_app_runs_as_a_user_of_its_own_and_reads_nothing_of_the_daemon(box:
     state = "/var/lib/tako"
     runs = f"{state}/apps/alone/production/data/tako/runs.db"
     as_app = "setpriv --reuid=tako-alone --regid=tako-alone --clear-groups"
-    for path in (f"{state}/state.db", f"{state}/secret.key", runs, "/etc/shadow"):
+    sources = f"{state}/apps/other/production/current/src/app.py"
+    for path in (f"{state}/state.db", f"{state}/secret.key", runs, sources, "/etc/shadow"):
         assert "Permission denied" in box.sh(f"{as_app} head -c1 {path} 2>&1 || true"), path
+    for folder in (f"{state}/blobs", f"{state}/apps/other/production/data/app"):
+        assert "Permission denied" in box.sh(f"{as_app} ls {folder} 2>&1 || true"), folder
+    assert get(box, "alone.test", "/static/a.css") == (200, "body {}")  # by Caddy, which reads no source either
     connect = f"{as_app} python3 -c 'import socket; socket.socket(1).connect(\"/run/tako/tako.sock\")' 2>&1 || true"
     assert "PermissionError" in box.sh(connect)
     scopes = box.sh("systemctl list-units --plain --no-legend 'tako-app-alone-*.scope'")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import os
 from pathlib import Path
 from typing import Any
 
@@ -89,6 +90,21 @@ def test_a_release_is_hard_links_to_blobs_and_copies_of_programs(layout: AppLayo
     assert not layout.partial("r1").exists()
 
 
+def test_the_source_of_a_release_is_for_the_apps_group_and_its_static_files_are_for_all(
+    layout: AppLayout, blobs: Blobs
+) -> None:
+    send(blobs, b"one")
+    stage.stage(layout, "r1", stage.check_manifest([entry("static/a.css", b"one")]), blobs, gid=os.getgid())
+    stage.finish(layout, "r1")
+    stage.publish(layout, "r1", {"/": "static"})
+
+    found = layout.source("r1").stat()
+    assert (found.st_mode & 0o777, found.st_gid) == (0o750, os.getgid())
+    assert (layout.release("r1") / "release.json").stat().st_mode & 0o777 == 0o600
+    public = layout.release("r1") / "public"
+    assert [path.stat().st_mode & 0o005 for path in (layout.release("r1"), public, public / "a.css")] == [5, 5, 4]
+
+
 def test_a_blob_that_was_damaged_refuses_the_release_and_is_sent_anew(layout: AppLayout, blobs: Blobs) -> None:
     send(blobs, b"one")
     path = blobs.path(hashlib.sha256(b"one").hexdigest())
@@ -117,11 +133,16 @@ def test_current_moves_in_one_step(layout: AppLayout) -> None:
 
 
 def test_static_files_are_laid_out_as_they_are_asked_for_and_stay_inside(layout: AppLayout) -> None:
-    (layout.source("r1") / "staticfiles").mkdir(parents=True)
-    (layout.source("r1") / "staticfiles/a.css").write_text("a")
+    (layout.source("r1") / "staticfiles/js").mkdir(parents=True)
+    (layout.source("r1") / "images").mkdir()
+    for name in ("staticfiles/a.css", "staticfiles/js/b.js", "images/c.png"):
+        (layout.source("r1") / name).write_text(name)
 
-    stage.publish(layout, "r1", {"/static": "staticfiles"})
+    stage.publish(layout, "r1", {"/static": "staticfiles", "/static/images": "images"})
 
-    assert (layout.release("r1") / "public/static/a.css").read_text() == "a"
+    public = layout.release("r1") / "public/static"
+    assert (public / "js/b.js").read_text() == "staticfiles/js/b.js"
+    assert (public / "images/c.png").read_text() == "images/c.png"
+    assert not (layout.source("r1") / "staticfiles/images").exists()
     with pytest.raises(DeployRefused, match="is no folder of the release"):
         stage.publish(layout, "r1", {"/static": "../../.."})

@@ -284,7 +284,8 @@ class Job:
         if self._is_known():
             return
         manifest = json.loads(row["manifest"])
-        await asyncio.to_thread(stage.stage, self.site.layout, self.release, manifest, self.site.daemon.blobs)
+        gid = self.site.user.gid if self.site.user is not None else None
+        await asyncio.to_thread(stage.stage, self.site.layout, self.release, manifest, self.site.daemon.blobs, gid=gid)
         await asyncio.to_thread(stage.finish, self.site.layout, self.release)
 
     async def _build(self) -> None:
@@ -296,9 +297,9 @@ class Job:
             self.events.tell("note", "build", "a new environment was built")
         self._state.run("set_environment", app=site.app, env=site.env, release=self.release, environment=name)
         if not self._is_known():
-            await environments.compile(name, source)
             static = self._of_release().config.web.static
             await asyncio.to_thread(stage.publish, site.layout, self.release, static)
+            await environments.compile(name, source)
 
     async def _release_command(self) -> None:
         launch = self._of_release()

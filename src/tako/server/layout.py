@@ -155,7 +155,9 @@ def make(layout: Layout) -> None:
             raise TakoError(f"{folder} cannot be made: {error.strerror}.", cure="Start tako-server as root.") from error
         if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid():
             raise TakoError(f"{folder} is not a folder of ours.", cure=f"Look at `ls -ld {folder}` and move it away.")
-    for folder in (layout.blobs, layout.environments, layout.data / "apps"):
+    layout.blobs.mkdir(mode=0o700, exist_ok=True)
+    layout.blobs.chmod(0o700)  # the files of all apps
+    for folder in (layout.environments, layout.data / "apps"):
         folder.mkdir(mode=0o755, exist_ok=True)
     for folder in (layout.hosts, layout.run / "apps"):
         folder.mkdir(mode=0o755, exist_ok=True)

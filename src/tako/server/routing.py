@@ -88,8 +88,10 @@ def withdraw(daemon: Daemon, site: Site) -> None:
 def show(daemon: Daemon, site: Site) -> None:
     """Let the ingress see the rows: at a switch, and after a start, since a reboot wipes what it looks at."""
     found = [Route(row["host"], row["path"]) for row in daemon.state.all("routes_of", app=site.app, env=site.env)]
-    public = site.layout.current / stage.PUBLIC
-    daemon.hosts.put(owner(site), found, socket=site.layout.listener, public=public if public.is_dir() else None)
+    # Looked for in the release itself: at a switch the link `current` is moved after this.
+    has_public = site.current is not None and (site.layout.release(site.current) / stage.PUBLIC).is_dir()
+    public = site.layout.current / stage.PUBLIC if has_public else None
+    daemon.hosts.put(owner(site), found, socket=site.layout.listener, public=public)
     daemon.hosts.set_maintenance(owner(site), on=bool(site.row["maintenance"]))
 
 

@@ -1,4 +1,8 @@
-"""A release's folder, made of blobs: hard links, checked against the manifest, there as a whole or not at all."""
+"""A release's folder, made of blobs: hard links, checked against the manifest, there as a whole or not at all.
+
+`src` is for the app's own user alone, since what one app is made of is no business of the next one; `public` beside it
+has what the ingress serves to everybody.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +20,7 @@ from tako.server.blobs import HASH, Blobs, sync
 from tako.server.layout import AppLayout
 
 MANIFEST = "release.json"
-PUBLIC = "public"  # beside `src`: what the ingress serves by itself, laid out as it is asked for
+PUBLIC = "public"  # what the ingress serves by itself, laid out as it is asked for
 
 
 def check_page(found: object, *, before: int = 0) -> list[ManifestEntry]:
@@ -94,8 +98,12 @@ def digest_of(manifest: Sequence[ManifestEntry]) -> str:
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 
-def stage(layout: AppLayout, release: str, manifest: Sequence[ManifestEntry], blobs: Blobs) -> None:
+def stage(
+    layout: AppLayout, release: str, manifest: Sequence[ManifestEntry], blobs: Blobs, *, gid: int | None = None
+) -> None:
     """Put the release together in `partial`: its `src`, and `release.json`. For a thread.
+
+    `gid`: of those who may read its source besides us; None when the app runs as we do.
 
     Raises:
         DeployRefused: a blob is missing or damaged; the damaged one is removed, so that it is sent again.
@@ -103,7 +111,10 @@ def stage(layout: AppLayout, release: str, manifest: Sequence[ManifestEntry], bl
     partial = layout.partial(release)
     remove(partial)
     source = partial / "src"
-    source.mkdir(parents=True)
+    partial.mkdir(parents=True)
+    source.mkdir(mode=0o750)
+    if gid is not None:
+        os.chown(source, -1, gid)
     for entry in manifest:
         blob = blobs.path(entry["sha256"])
         _verify(blob, entry)
@@ -114,6 +125,7 @@ def stage(layout: AppLayout, release: str, manifest: Sequence[ManifestEntry], bl
             target.chmod(0o555)
         else:
             os.link(blob, target)
+    (partial / MANIFEST).touch(mode=0o600)
     (partial / MANIFEST).write_text(json.dumps({"release": release, "manifest": list(manifest)}))
     blobs.sync(entry["sha256"] for entry in manifest)
     for folder in {source, *(parent for entry in manifest for parent in _folders(source, entry["path"]))}:
@@ -149,18 +161,24 @@ def finish(layout: AppLayout, release: str) -> None:
 
 
 def publish(layout: AppLayout, release: str, static: Mapping[str, str]) -> None:
-    """Lay out the static files of a release for the ingress: a link for each prefix, to a folder in `src`."""
+    """Lay out the static files of a release for the ingress: under each prefix, links to the files of a folder.
+
+    For a thread.
+    """
     public = layout.release(release) / PUBLIC
     remove(public)
     for prefix, folder in static.items():
-        target = layout.source(release) / folder.strip("/")
-        if not target.resolve().is_relative_to(layout.source(release).resolve()) or not target.is_dir():
+        source = layout.source(release) / folder.strip("/")
+        if not source.resolve().is_relative_to(layout.source(release).resolve()) or not source.is_dir():
             raise DeployRefused(
                 f"web.static: {folder!r} is no folder of the release", cure="Is it made by [build], or kept out by git?"
             )
-        place = public.joinpath(*prefix.strip("/").split("/"))
-        place.parent.mkdir(parents=True, exist_ok=True)
-        place.symlink_to(os.path.relpath(target, place.parent))
+        target = public.joinpath(*prefix.strip("/").split("/"))
+        for path in source.rglob("*"):
+            place = target / path.relative_to(source)
+            if path.is_file() and not place.exists():
+                place.parent.mkdir(parents=True, exist_ok=True)
+                os.link(path, place)
 
 
 def sweep(layout: AppLayout) -> None:
