@@ -13,7 +13,8 @@ from tako.sdk.startup import around_handlers
 from tako.worker import attempt as attempts
 from tako.worker import speech, tracebacks, values
 from tako.worker.attempt import Ended
-from tako.worker.connection import FINAL, TooLarge
+from tako.worker.connection import FINAL
+from tako.worker.frames import TooLarge
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
     from tako.protocol.messages import Outcome
     from tako.worker.attempt import Attempt
+    from tako.worker.frames import Common
     from tako.worker.steps import SyncAttempt
 
     Message = dict[str, Any]
@@ -142,7 +144,7 @@ def fatal(error: BaseException, *, reason: str | None = None) -> Message:
 
 def tell(attempt: Attempt, outcome: Message, on_reply: Callable[[Message], None]) -> None:
     """Log how an attempt ended and ask the engine to write it down; the message is kept until it is acknowledged."""
-    message: Message | str
+    message: Message | Common
     if outcome["outcome"] == "succeeded" and not attempt.warnings:
         message = attempt.succeeded_message(outcome["result_json"])
     else:
