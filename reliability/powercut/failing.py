@@ -200,14 +200,14 @@ class Report:
     problems: list[str]
 
 
-def fail_everywhere(folder: Path, *, most: int, processes: int | None = None) -> Report:
-    """Every operation and errno, for N from 1 to `most`; in processes of their own, with the shim preloaded."""
+def fail_everywhere(folder: Path, numbers: range, *, processes: int | None = None) -> Report:
+    """Every operation and errno, for each N of `numbers`; in processes of their own, with the shim preloaded."""
     library = record.build(folder / "iolog.so")
     processes = processes or os.cpu_count() or 1
     children = [
         subprocess.Popen(
-            [sys.executable, "-m", "reliability.powercut.failing", f"--most={most}", f"--share={share}",
-             f"--of={processes}"],
+            [sys.executable, "-m", "reliability.powercut.failing", f"--first={numbers.start}",
+             f"--last={numbers.stop - 1}", f"--share={share}", f"--of={processes}"],
             cwd=Path(__file__).parents[2], env={**os.environ, "LD_PRELOAD": str(library)}, stdout=subprocess.PIPE,
         )
         for share in range(processes)
@@ -225,17 +225,17 @@ def fail_everywhere(folder: Path, *, most: int, processes: int | None = None) ->
     return Report(ends, problems)
 
 
-def _plan(most: int) -> Iterator[tuple[str, int, int, int]]:
+def _plan(numbers: range) -> Iterator[tuple[str, int, int, int]]:
     for operation in OPERATIONS:
         for error in ERRORS:
-            for n in range(1, most + 1):
+            for n in numbers:
                 yield operation, n, error, 1 if n % 2 else ALWAYS
 
 
 def main() -> None:
     """One process's share of the episodes; what it saw, as JSON."""
     parser = argparse.ArgumentParser()
-    for name in ("most", "share", "of"):
+    for name in ("first", "last", "share", "of"):
         parser.add_argument(f"--{name}", type=int, required=True)
     options = parser.parse_args()
     writer._CHECKPOINT_PAGES = CHECKPOINT_PAGES
@@ -245,7 +245,7 @@ def main() -> None:
     unmet: Counter[tuple[str, int]] = Counter()
     base = Path(tempfile.mkdtemp(prefix="tako-fail-", dir="/dev/shm" if Path("/dev/shm").is_dir() else None))
     try:
-        for number, (operation, n, error, count) in enumerate(_plan(options.most)):
+        for number, (operation, n, error, count) in enumerate(_plan(range(options.first, options.last + 1))):
             if number % options.of != options.share or unmet[operation, error] >= 3:
                 continue  # so many of them there are not
             folder = base / str(number)

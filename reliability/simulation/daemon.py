@@ -268,6 +268,7 @@ class Daemon:
         self.loop.on_error = world.oracle.loop_error
         self.host = SimulatedHost(world, self.loop, rng=random.Random(f"{world.plan.seed} daemon {number}"))
         self.is_listening = False
+        self._jobs: set[asyncio.Task[None]] = set()
         self.loop.enter(self._start)
 
     def _start(self) -> None:
@@ -294,7 +295,7 @@ class Daemon:
 
     def roll(self, version: int, *, dies: str | None) -> None:
         """Somebody deploys. `dies`: the daemon is killed before or after the commit that lets the release claim."""
-        self.loop.enter(lambda: self.loop.create_task(self._roll(version, dies)))
+        self.loop.enter(lambda: self._jobs.add(self.loop.create_task(self._roll(version, dies))))
 
     async def _roll(self, version: int, dies: str | None) -> None:
         try:
@@ -303,6 +304,10 @@ class Daemon:
             count("roll refused by the store")
 
     async def _stop(self) -> None:
+        """As `tako-server` does it: its jobs end first, wherever they are."""
+        for job in self._jobs:
+            job.cancel()
+        await asyncio.gather(*self._jobs, return_exceptions=True)
         await self.host.stop()
         self.is_listening = False
         self.world.timeline.later(0.001, self.world.daemon_stopped, self.loop)

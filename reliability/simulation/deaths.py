@@ -7,10 +7,11 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from reliability.simulation.mirror import Change, Row
+from tako.engine import health
 from tako.supervisor.states import Why
 
 if TYPE_CHECKING:
-    from reliability.simulation.machine import Life
+    from reliability.simulation.machine import Life, SimulatedStore
     from reliability.simulation.network import Message, ServerSide
     from reliability.simulation.worker import Worker
     from reliability.simulation.world import World
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 LEASE_S = 30.0
 RECORDED_S = 0.05
 _OURS = (Why.IDLE, Why.DEPLOY, Why.SHUTDOWN, Why.DEAF)
+_WORDS = {why.value for why in _OURS}
 
 
 class Deaths:
@@ -26,7 +28,7 @@ class Deaths:
     def __init__(self, world: World, fail: Callable[[str, str], None]) -> None:
         self._world = world
         self._fail = fail
-        # Workers that the daemon has asked to end: by which daemon, and those of which that is known to be recorded.
+        # Workers that the daemon has asked to end: by which daemon, and those of which the store says so.
         self._asked: dict[str, object] = {}
         self._recorded: set[str] = set()
         self._powerless: set[str] = set()  # workers that ended with the power
@@ -50,14 +52,22 @@ class Deaths:
             self._world.timeline.later(RECORDED_S, self._record, worker.worker_id)
 
     def _record(self, worker_id: str) -> None:
-        """By now the daemon has written down that it asked, if it could."""
-        daemon = self._world.daemon
-        if daemon is None or daemon is not self._asked[worker_id]:
+        """By now the daemon has written down that it asked, if it could: the next one charges nobody with that end."""
+        world = self._world
+        daemon = world.daemon
+        if daemon is None or daemon is not self._asked[worker_id] or worker_id in self._ended:
             return
         # After a full disk what was not stored is stored once a second.
-        has_room = self._world.timeline.now > self._world.full_until + 1.2
-        if not self._world.disk.is_full and has_room and not daemon.loop.is_frozen:
-            self._recorded.add(worker_id)
+        has_room = not world.disk.is_full and world.timeline.now > world.full_until + 1.2
+        if has_room and not daemon.loop.is_frozen and worker_id not in self._recorded:
+            self._fail("L4", f"{worker_id} was asked to end {RECORDED_S}s ago, and the store does not say so")
+
+    def _look(self, store: SimulatedStore) -> None:
+        """Which of them are recorded as of this commit."""
+        if self._asked.keys() - self._recorded:
+            for record in health.workers(store):
+                if record.get("why") in _WORDS:
+                    self._recorded.add(record["worker_id"])
 
     def process_ended(self, life: Life) -> None:
         """A process is gone."""
@@ -69,8 +79,9 @@ class Deaths:
         for life in self._world.machine.lives():
             self._powerless.add(_worker(life).worker_id)
 
-    def committed(self, changes: list[Change], before: dict[int, Row]) -> None:
-        """A commit may have charged deaths."""
+    def committed(self, store: SimulatedStore, changes: list[Change], before: dict[int, Row]) -> None:
+        """A commit may have charged deaths, or recorded that somebody was asked to end."""
+        self._look(store)
         blamed: defaultdict[str, list[str]] = defaultdict(list)
         for old, row in changes:
             if old is None or old.worker_id is None or old.status != "running":

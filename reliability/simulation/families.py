@@ -42,7 +42,7 @@ class Families:
         if data["parked"]:
             return
         rows = [self._world.oracle.mirror.by_id[run_id] for run_id in asked["runs"]]
-        left = [row for row in rows if not row.has_ended and not self._begun_again(row)]
+        left = [row for row in rows if not row.has_ended and not self._begun_again(row, asked)]
         if left:
             self._fail("gather", f"{asked['id']} need not wait, and {left} have not ended")
 
@@ -51,7 +51,7 @@ class Families:
         count("outcomes told")
         for outcome in data["outcomes"]:
             row = self._world.oracle.mirror.by_id[outcome["id"]]
-            if self._begun_again(row):
+            if self._begun_again(row, asked):
                 continue
             if outcome["status"] != row.status or (row.status == "succeeded") is not ("result_json" in outcome):
                 self._fail("gather", f"{asked['id']} was told {outcome}, and it is {row}")
@@ -60,9 +60,9 @@ class Families:
             elif row.status != "succeeded" and row.has_ended:
                 count("parent told of a failure")
 
-    def _begun_again(self, row: Row) -> bool:
+    def _begun_again(self, row: Row, asked: Message) -> bool:
         """A retry may come between an answer's rule and its departure."""
-        return self._world.oracle.may_retry(row)
+        return self._world.oracle.has_been_retried(row, since=asked["asked_at"])
 
     def check_change(self, change: Change) -> None:
         """After a commit: no child without its step; none that goes on under a parent that people have cancelled."""

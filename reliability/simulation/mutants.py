@@ -32,6 +32,7 @@ from tako.engine import (
     wakers,
     writer,
 )
+from tako.engine import health as health_rows
 from tako.engine.dispatcher import Dispatcher
 from tako.engine.leases import Leases, Released
 from tako.engine.store import Store
@@ -484,6 +485,20 @@ def _stalls_are_not_made_good() -> Patches:
     return [_put(Leases, "stall", lambda self, extra_s: None), _put(holding.Holding, "heartbeat", heartbeat)]
 
 
+def _drains_are_not_recorded() -> Patches:
+    """Why a worker was asked to end is known to this engine, and to no other after it."""
+    real = health_rows.record_worker
+
+    def record_worker(store: Store, *, record: Any) -> None:
+        real(store, record={**record, "why": None})
+
+    return [_put(health_rows, "record_worker", record_worker)]
+
+
+def _retries_begin_what_had_succeeded() -> Patches:
+    return [_sql("failed_runs", "status IN ('dead', 'cancelled')", "ended_ms IS NOT NULL")]
+
+
 _ALL = (
     ("answer before commit", "D3", _answer_before_commit),
     ("sync later", "D2", _sync_later),
@@ -509,6 +524,7 @@ _ALL = (
     ("gathers end early", "E1", _gathers_end_early),
     ("failures are called success", "E6", _failures_are_called_success),
     ("cancels leave children", "E6", _cancels_leave_children),
+    ("retries begin what had succeeded", "E6", _retries_begin_what_had_succeeded),
     ("old releases claim", "O4", _old_releases_claim),
     ("rolls are forgotten", "D1", _rolls_are_forgotten),
     ("proven code is tried again", "S2", _proven_code_is_tried_again),
@@ -516,6 +532,7 @@ _ALL = (
     ("poison has no cap", "L2", _poison_has_no_cap),
     ("neighbours are charged", "L3", _neighbours_are_charged),
     ("drains are charged", "L4", _drains_are_charged),
+    ("drains are not recorded", "L4", _drains_are_not_recorded),
     ("living workers are robbed", "L2", _living_workers_are_robbed),
     ("sleepers are not woken", "L1", _sleepers_are_not_woken),
     ("parents are not woken", "L1", _parents_are_not_woken),

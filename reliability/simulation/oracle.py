@@ -69,7 +69,9 @@ class Oracle:
         self._holders: dict[tuple[str, int], str | None] = {}
         self._parked: dict[tuple[str, int, str, int], int] = {}
         self._retries: defaultdict[str, int] = defaultdict(int)
+        self._retried_at: dict[str, float] = {}
         self._retries_asked: defaultdict[str, int] = defaultdict(int)
+        self._own_retries: defaultdict[str, int] = defaultdict(int)  # without those that came with a parent's
         self._cancels_asked: set[str] = set()
         self._fired: set[tuple[str, int]] = set()
         # signals: by run and signal_id
@@ -98,7 +100,10 @@ class Oracle:
         """A request has reached the daemon."""
         self.operations += 1
         number = message.get("request")
+        message["asked_at"] = self.world.timeline.now
         if isinstance(number, int):
+            if number in side.asked:  # a copy: the answer that comes may be the first one's
+                message["asked_at"] = side.asked[number]["asked_at"]
             side.asked[number] = message
         command = message.get("command")
         if command == "enqueue_runs":
@@ -107,7 +112,6 @@ class Oracle:
                 deadline = message.get("deadline_mono_ms")
                 known = self._deadline.get(run["id"], 0.0)
                 self._deadline[run["id"]] = max(known, float("inf") if deadline is None else deadline)
-            message["asked_at"] = self.world.timeline.now
         elif command == "retry":
             self._retries_asked[message["id"]] += 1
         elif command == "cancel":
@@ -244,13 +248,16 @@ class Oracle:
         self.operations += 1
         before = dict(self.mirror.rows)
         changes, steps = self.mirror.look(store)
+        begun_again = {row.seq for old, row in changes if old is not None and old.has_ended}
         for change in changes:
+            if change.after.seq in begun_again:
+                self._check_retry(change, begun_again)
             self._check_change(change)
         for step in steps:
             self._check_step(step, before.get(step.run))
         for change in changes:
             self.families.check_change(change)
-        self.deaths.committed(changes, before)
+        self.deaths.committed(store, changes, before)
         self.releases.committed(store, changes)
 
     def _check_change(self, change: Change) -> None:
@@ -258,12 +265,7 @@ class Oracle:
         if before is None:
             self._check_new(change)
             before = row._replace(status="pending", epoch=0, ended_ms=None)
-        if before.has_ended:
-            self._retries[row.id] += 1
-            self._run_at_ms.pop(row.id, None)  # who retries it means now
-            if self._retries[row.id] > self.retries_asked(row):
-                self.fail("E6", f"{before} became {row}")
-        elif row.status not in REACHABLE[before.status]:
+        if not before.has_ended and row.status not in REACHABLE[before.status]:
             self.fail("states", f"{before} became {row}")
         if row.status == "cancelled" and row.reason == "as planned" and not before.has_ended \
                 and row.id not in self._cancels_asked and row.workflow != "quits":  # fmt: skip
@@ -275,14 +277,22 @@ class Oracle:
             for key in [key for key in self._signals if key[0] == row.id]:
                 del self._signals[key]
 
-    def retries_asked(self, row: Row) -> int:
-        """How often people have asked for this run to begin again, or for one that has started it."""
-        asked = self._retries_asked[row.id]
-        return asked if row.parent is None else asked + self.retries_asked(self.mirror.rows[row.parent])
+    def _check_retry(self, change: Change, begun_again: set[int]) -> None:
+        """E6: only people's retry ends an end: the run's own, or its parent's in the same commit, if it had failed."""
+        before, row = change
+        assert before is not None
+        self._retries[row.id] += 1
+        self._retried_at[row.id] = self.world.timeline.now
+        self._run_at_ms.pop(row.id, None)  # E11 speaks of the caller's time; who retries it means now
+        if row.parent in begun_again and before.status != "succeeded":
+            return
+        self._own_retries[row.id] += 1
+        if self._own_retries[row.id] > self._retries_asked[row.id]:
+            self.fail("E6", f"{before} became {row}")
 
-    def may_retry(self, row: Row) -> bool:
-        """Whether it may have begun again at any moment."""
-        return self.retries_asked(row) > 0
+    def has_been_retried(self, row: Row, *, since: float) -> bool:
+        """Whether people's retry has changed it since then."""
+        return self._retried_at.get(row.id, -1.0) >= since
 
     def _check_new(self, change: Change) -> None:
         row = change.after
