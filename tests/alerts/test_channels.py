@@ -178,6 +178,17 @@ def test_a_mail_server_that_is_not_there_is_undelivered() -> None:
         Email(EmailAlert(to="ops@example.com", smtp=f"smtp://127.0.0.1:{closed_port()}")).send(ONE, SENDER)
 
 
+def test_a_mail_server_that_takes_the_connection_and_says_nothing_is_undelivered(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(channels, "TIMEOUT_S", 0.2)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"smtp://127.0.0.1:{silent.getsockname()[1]}"
+
+        with pytest.raises(Undelivered, match="the mail server did not answer within 0.2s"):
+            Email(EmailAlert(to="ops@example.com", smtp=url)).send(ONE, SENDER)
+
+
 def test_a_password_that_the_server_does_not_want_is_not_in_the_error(mailbox: Mailbox) -> None:
     url = mailbox.url.replace("smtp://", "smtp://ann:hunter22@")
 

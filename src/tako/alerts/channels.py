@@ -173,6 +173,8 @@ class Email:
         except ssl.SSLError as error:
             raise Undelivered(f"the mail server's TLS failed: {error.reason or type(error).__name__}") from None
         except (OSError, smtplib.SMTPException) as error:
+            if isinstance(error, TimeoutError) or isinstance(error.__context__, TimeoutError):
+                raise Undelivered(f"the mail server did not answer within {TIMEOUT_S:g}s") from None
             words = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
             raise Undelivered(f"the mail server could not be used: {words or type(error).__name__}") from None
 
