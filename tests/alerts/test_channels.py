@@ -185,7 +185,7 @@ def test_a_mail_server_that_takes_the_connection_and_says_nothing_is_undelivered
     with socket.create_server(("127.0.0.1", 0)) as silent:
         url = f"smtp://127.0.0.1:{silent.getsockname()[1]}"
 
-        with pytest.raises(Undelivered, match="the mail server did not answer within 0.2s"):
+        with pytest.raises(Undelivered, match=r"the mail server did not answer within 0\.2s"):
             Email(EmailAlert(to="ops@example.com", smtp=url)).send(ONE, SENDER)
 
 
