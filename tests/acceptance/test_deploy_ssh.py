@@ -38,10 +38,11 @@ def box(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PlainBox]:
 
 
 @pytest.fixture
-def laptop(tmp_path: Path, box: PlainBox) -> Laptop:
+def laptop(tmp_path: Path, box: PlainBox) -> Iterator[Laptop]:
     laptop = Laptop(tmp_path)
     laptop.knows(box, "fra1")
-    return laptop
+    yield laptop
+    laptop.close()
 
 
 def body(box: PlainBox, host: str, path: str = "/") -> str:
@@ -271,24 +272,32 @@ def test_changed_secrets_roll_the_app_without_a_release(laptop: Laptop, box: Pla
 # Cut in the middle
 
 
-SLOW = "import time; time.sleep(1.5)"
+def until_there_is(go: Path) -> str:
+    """What an app says at its import that is to start when the test wants it."""
+    return f"import pathlib, time\nwhile not pathlib.Path({str(go)!r}).exists(): time.sleep(0.02)"
 
 
 def test_a_command_that_dies_after_the_commit_leaves_a_deploy_that_goes_on(laptop: Laptop, box: PlainBox) -> None:
-    laptop.has_shop("r1", name="dies", at_import=SLOW)
+    go = laptop.folder / "go"
+    laptop.has_shop("r1", name="dies", at_import=until_there_is(go))
     deploy = laptop.start("deploy")
     deploy.until("Each group of workers starts")
     deploy.kill()
 
-    attached = laptop.tako("deploy", "--attach")
+    attached = laptop.start("deploy", "--attach")
+    attached.until("Each group of workers starts")
+    go.touch()
 
-    assert "serves on fra1 at https://dies.test" in attached.err
+    ended = attached.end()
+    assert ended.code == 0, ended.err
+    assert "serves on fra1 at https://dies.test" in ended.err
     assert body(box, "dies.test") == "r1"
     assert "No deploy of dies to production is under way" in laptop.tako("deploy", "--attach", code=1).err
 
 
 def test_ctrl_c_says_what_goes_on(laptop: Laptop, box: PlainBox) -> None:
-    laptop.has_shop("r1", name="ctrl", at_import=SLOW)
+    go = laptop.folder / "go"
+    laptop.has_shop("r1", name="ctrl", at_import=until_there_is(go))
     deploy = laptop.start("deploy")
     deploy.until("Each group of workers starts")
 
@@ -296,19 +305,24 @@ def test_ctrl_c_says_what_goes_on(laptop: Laptop, box: PlainBox) -> None:
 
     assert ended.code == 130
     assert "It goes on at fra1: `tako deploy --attach` follows it." in ended.err
-    laptop.tako("deploy", "--attach")
+    attached = laptop.start("deploy", "--attach")
+    attached.until("Each group of workers starts")
+    go.touch()
+    assert attached.end().code == 0
 
 
 def test_a_connection_that_is_cut_after_the_commit_is_made_again(laptop: Laptop, box: PlainBox) -> None:
-    laptop.has_shop("r1", name="cutlate", at_import=SLOW)
+    go = laptop.folder / "go"
+    laptop.has_shop("r1", name="cutlate", at_import=until_there_is(go))
     deploy = laptop.start("deploy")
     deploy.until("Each group of workers starts")
 
     box.cut_connections()
+    deploy.until("Trying again…")
+    go.touch()
 
     ended = deploy.end()
     assert ended.code == 0, ended.err
-    assert "Trying again…" in ended.err
     assert "serves on fra1 at https://cutlate.test" in ended.err
 
 
@@ -358,7 +372,8 @@ def test_a_release_of_thousands_of_files_is_deployed_though_its_manifest_fits_in
 
 
 def test_a_second_deploy_is_told_who_is_at_it(laptop: Laptop) -> None:
-    laptop.has_shop("r1", name="two", at_import=SLOW)
+    go = laptop.folder / "go"
+    laptop.has_shop("r1", name="two", at_import=until_there_is(go))
     first = laptop.start("deploy")
     first.until("Each group of workers starts")
 
@@ -367,13 +382,14 @@ def test_a_second_deploy_is_told_who_is_at_it(laptop: Laptop) -> None:
     assert "Not deployed to fra1: d" in second.err
     assert "@" in second.err
     assert "tako deploy --abort" in second.err
+    go.touch()
     assert first.end().code == 0
 
 
 def test_a_deploy_can_be_called_off_from_elsewhere(laptop: Laptop) -> None:
     laptop.has_shop("r1", name="off")
     before = laptop.tako("deploy", "--json").json["release"]
-    laptop.has_shop("r2", name="off", at_import=SLOW)
+    laptop.has_shop("r2", name="off", at_import=until_there_is(laptop.folder / "never"))
     first = laptop.start("deploy")
     first.until("Connected to fra1")
     until(lambda: laptop.tako("deploy", "--abort", code=None).code == 0, what="it is under way, and called off")

@@ -70,6 +70,9 @@ class Running:
         assert self._process.stdout is not None
         return self._process.stdout.readline().rstrip("\n")
 
+    def is_alive(self) -> bool:
+        return self._process.poll() is None
+
     def kill(self, number: int = signal.SIGKILL) -> Ended:
         self._process.send_signal(number)
         return self.end()
@@ -93,6 +96,7 @@ class Laptop:
         self.folder = folder / name
         self.app = self.folder / "app"
         self.app.mkdir(parents=True)
+        self._started: list[Running] = []
         self.env = {name: value for name, value in os.environ.items() if not name.startswith(("TAKO_", "XDG_"))}
         self.env |= {
             "XDG_CONFIG_HOME": str(self.folder / "config"), "XDG_CACHE_HOME": str(BUILD / "cache"),
@@ -110,7 +114,15 @@ class Laptop:
         return Ended(done.returncode, done.stdout, done.stderr)
 
     def start(self, *argv: str) -> Running:
-        return Running([TAKO, *argv], cwd=self.app, env=self.env)
+        running = Running([TAKO, *argv], cwd=self.app, env=self.env)
+        self._started.append(running)
+        return running
+
+    def close(self) -> None:
+        """What still runs of what was started is killed."""
+        for running in self._started:
+            if running.is_alive():
+                running.kill()
 
     def knows(self, box: Box | PlainBox, name: str) -> None:
         """As after `tako servers add`, for a server that is one already."""
