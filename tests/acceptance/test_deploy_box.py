@@ -295,7 +295,7 @@ def test_a_power_cut_in_the_middle_of_a_deploy_leaves_one_release_whole(
 ) -> None:
     laptop.has_shop("r1", name="dark")
     laptop.tako("deploy")
-    laptop.has_shop("r2", name="dark", at_import="import time; time.sleep(1)")
+    laptop.has_shop("r2", name="dark", at_import="import time; time.sleep(3)")
     deploy = laptop.start("deploy")
     deploy.until(phase)
 

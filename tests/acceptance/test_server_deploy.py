@@ -136,15 +136,19 @@ def test_while_a_deploy_is_under_way_roll_back_scale_and_delete_are_refused(app:
 
 
 def test_while_a_roll_back_or_new_secrets_are_under_way_a_deploy_is_refused(app: App) -> None:
-    slow = "import time; time.sleep(1)"
-    app.deploy("r1", at_import=slow)
+    go = app.folder / "go"
+    go.touch()
+    held = f"import pathlib, time\nwhile not pathlib.Path({str(go)!r}).exists(): time.sleep(0.02)"
+    app.deploy("r1", at_import=held)
     app.deploy("r2")
     next_one = shop(app.folder, "r3")
 
     for command, fields in (("rollback", {"by": "x"}), ("secrets.put", {"by": "x", "secrets": {"A": "b"}})):
+        go.unlink()
         job = app.ask(command, **fields)["job"]
         with pytest.raises(DeployRunning, match=f"{job} "):
             app.client.upload(app.name, next_one, "r3")
+        go.touch()
         app.client.ended(job)
     app.deploy("r3")
     assert app.get("/about").json()["secrets"] == {"A": "b"}
