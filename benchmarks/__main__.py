@@ -10,7 +10,7 @@ from benchmarks import chart, report
 from benchmarks.compare import compare, joined
 from benchmarks.subjects import HERE, OTHERS, Sizes
 
-WORKLOADS = ("enqueue", "drain", "warm", "cold", "rest")
+WORKLOADS = ("enqueue", "drain", "warm", "load", "cold", "recovery", "shapes", "rest")
 
 
 def main() -> int:

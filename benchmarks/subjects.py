@@ -100,6 +100,9 @@ OTHERS = {
     )
 }  # fmt: skip
 
+# Runs at once in a worker, and workers that are kept on.
+SHAPES = {"concurrency 1": (1, 0), "concurrency 100": (100, 0), "two workers": (10, 2)}
+
 
 class Tako:
     """This checkout."""
@@ -136,9 +139,27 @@ class Tako:
             },
             "drain": lambda: {**measure("drain", runs=sizes.runs), **measure("drain_async", runs=sizes.runs)},
             "warm": lambda: measure("warm", samples=sizes.samples),
+            "load": lambda: measure("warm_loaded", runs=sizes.runs, samples=sizes.samples),
             "cold": lambda: measure("cold", rounds=sizes.cold_starts),
+            "recovery": lambda: _recovery(sizes.cold_starts),
+            "shapes": lambda: _shapes(sizes.runs // 2),
             "rest": _rest,
         }
+
+
+def _recovery(rounds: int) -> Figures:
+    """An engine of its own: what died before counts."""
+    with tako_engine.engine() as running:
+        return running.measure("recovery", rounds=rounds)
+
+
+def _shapes(runs: int) -> Figures:
+    """Drains by workers of other shapes, an engine for each."""
+    found: Figures = {}
+    for words, (concurrency, workers) in SHAPES.items():
+        with tako_engine.engine(concurrency=concurrency, workers=workers) as running:
+            found.update({f"{figure}, {words}": value for figure, value in running.measure("drain", runs=runs).items()})
+    return found
 
 
 def _rest() -> Figures:

@@ -10,6 +10,7 @@ import json
 import os
 import signal
 import statistics
+import subprocess
 import sys
 import threading
 import time
@@ -25,6 +26,8 @@ from tako.sdk import runtime
 CALLERS = 32
 A_CALL = 1_000  # of enqueue_many
 RUN_DEADLINE_S = 120.0
+# A worker that dies younger than a second, for the second time in a minute, is replaced a second later, on purpose.
+GROWN_MS = 1_100
 
 Figures = dict[str, float]
 
@@ -140,37 +143,49 @@ class Caller:
         return _percentiles("warm", [self._latency_ms(app.first_line) for _ in range(self.samples)])
 
     def warm_loaded(self) -> Figures:
-        """The same, beside another process that enqueues `rate` runs a second of a workflow without steps."""
+        """The same, while another process enqueues half as many runs without steps as the worker can run."""
+        rate = self._drain(app.steps_0) / 2
         self._settle(app.first_line)
-        load = threading.Thread(target=self._load, daemon=True)
-        load.start()
-        found = [self._latency_ms(app.first_line) for _ in range(self.samples)]
-        self.rate = 0.0
-        load.join()
+        command = [sys.executable, "-m", "tako.bench.caller", "load", json.dumps({"rate": rate})]
+        with subprocess.Popen(command, stdout=subprocess.PIPE) as load:
+            try:
+                assert load.stdout is not None
+                load.stdout.readline()  # it has begun
+                found = [self._latency_ms(app.first_line) for _ in range(self.samples)]
+            finally:
+                load.terminate()
         self._wait_until(lambda: not self._unfinished("steps_0"))
         return _percentiles("warm, half load", found)
 
-    def _load(self) -> None:
-        """Twenty small batches a second: the runs are handled one by one, only their calls are few."""
-        tick = 0.05
+    def load(self) -> Figures:
+        """`rate` runs a second until it is ended: two hundred small calls, so that runs come one after the other."""
+        tick = 0.005
         next_at = time.perf_counter()
-        while batch := round(self.rate * tick):
-            app.steps_0.enqueue_many([{"number": 0}] * batch)
+        owed = 0.0
+        app.steps_0.enqueue(number=0)
+        print("begun", flush=True)  # noqa: T201  (to whoever has started this process)
+        while True:
+            owed += self.rate * tick
+            app.steps_0.enqueue_many([{"number": 0}] * int(owed))
+            owed -= int(owed)
             next_at += tick
             time.sleep(max(0.0, next_at - time.perf_counter()))
 
     def cold(self) -> Figures:
         """From the call to the handler's first line, when no worker runs."""
+        self._settle(app.first_line)  # a worker that is ended before it has run anything has failed to start
         return {
             "cold start": statistics.median(self._cold_ms(app.first_line) for _ in range(self.rounds)),
             "cold start, async": statistics.median(self._cold_ms(app.first_line_async) for _ in range(self.rounds)),
         }
 
     def recovery(self) -> Figures:
-        """From the SIGKILL of a worker in a step to the next start of that step."""
+        """From the SIGKILL of a worker in a step to the next start of that step. The worker has served for a while."""
         return {"recovery after kill -9": statistics.median(self._recovery_ms() for _ in range(self.rounds))}
 
     def _recovery_ms(self) -> float:
+        self._settle(app.first_line)
+        self._wait_until(self._is_grown)
         number = self._next()
         self.marks.clear()
         run = app.interrupted.enqueue(number=number)
@@ -208,8 +223,15 @@ class Caller:
     # --- the engine -------------------------------------------------------------------------------------------------
 
     def _workers(self) -> list[int]:
+        return [worker["pid"] for worker in self._shown_workers()]
+
+    def _is_grown(self) -> bool:
+        now_ms = time.time_ns() // 1_000_000
+        return all(now_ms - worker["since_ms"] >= GROWN_MS for worker in self._shown_workers())
+
+    def _shown_workers(self) -> list[dict[str, Any]]:
         groups = self.engine.call("health", {}, deadline_s=10)["groups"]
-        return [worker["pid"] for group in groups for worker in group["workers"]]
+        return [worker for group in groups for worker in group["workers"]]
 
     def _wait_until(self, done: Callable[[], bool]) -> None:
         end = time.monotonic() + RUN_DEADLINE_S
@@ -226,7 +248,7 @@ class Caller:
 STEPS = {0: "no step", 1: "1 step", 3: "3 steps"}
 WORKLOADS = (
     "enqueue_1", "enqueue_threads", "enqueue_tasks", "enqueue_many", "drain", "drain_async", "warm", "warm_loaded",
-    "cold", "recovery",
+    "load", "cold", "recovery",
 )  # fmt: skip
 
 

@@ -71,16 +71,21 @@ def engine(
 ) -> Iterator[BenchEngine]:
     """Start an engine on an empty store, and end it with all that it started."""
     with tempfile.TemporaryDirectory(prefix="tako-bench-") as name:
-        folder = Path(name)
-        _write_app(folder, concurrency=concurrency, workers=workers, durability=durability, idle_timeout=idle_timeout)
+        # What is written while it runs lies beside the app: `tako dev` watches all that is in it.
+        beside, folder = Path(name), Path(name) / "app"
+        _write_app(
+            folder, marks=beside / "marks", concurrency=concurrency, workers=workers, durability=durability,
+            idle_timeout=idle_timeout,
+        )  # fmt: skip
         environment = {**os.environ, "XDG_RUNTIME_DIR": name, "NO_COLOR": "1"}
-        with (folder / "screen.txt").open("wb") as screen:
+        screen_path = beside / "screen.txt"
+        with screen_path.open("wb") as screen:
             process = subprocess.Popen(
                 [sys.executable, "-m", "tako", "dev", "--no-web", "--no-alerts"],
                 cwd=folder, env=environment, stdin=subprocess.DEVNULL, stdout=screen, stderr=screen,
             )  # fmt: skip
         try:
-            _wait_for_engine(folder, process)
+            _wait_for_engine(folder, process, screen=screen_path)
             yield BenchEngine(folder, environment=environment, process=process)
         finally:
             process.send_signal(signal.SIGINT)
@@ -91,23 +96,23 @@ def engine(
                 process.wait()
 
 
-def _write_app(folder: Path, **settings: Any) -> None:
-    (folder / "workflows").mkdir()
+def _write_app(folder: Path, *, marks: Path, **settings: Any) -> None:
+    (folder / "workflows").mkdir(parents=True)
     (folder / "workflows/__init__.py").touch()
     shutil.copyfile(HERE / "app.py", folder / "workflows/app.py")
     (folder / "tako.toml").write_text(
-        f'name = "bench"\n\n[vars]\nBENCH_MARKS = {json.dumps(str(folder / "marks"))}\n\n[workflows]\n'
+        f'name = "bench"\n\n[vars]\nBENCH_MARKS = {json.dumps(str(marks))}\n\n[workflows]\n'
         f"concurrency = {settings['concurrency']}\nworkers = {settings['workers']}\n"
         f"max_workers = {max(1, settings['workers'])}\n"
         f'idle_timeout = "{settings["idle_timeout"]}"\ndurability = "{settings["durability"]}"\n'
     )
 
 
-def _wait_for_engine(folder: Path, process: subprocess.Popen[bytes]) -> None:
+def _wait_for_engine(folder: Path, process: subprocess.Popen[bytes], *, screen: Path) -> None:
     end = time.monotonic() + BOOT_S
     while _pid_of(folder / ".tako/engine.json") != process.pid:
         if process.poll() is not None or time.monotonic() > end:
-            last = (folder / "screen.txt").read_text(errors="replace").strip().splitlines()[-8:]
+            last = screen.read_text(errors="replace").strip().splitlines()[-8:]
             raise TakoError("The engine to be measured did not start:\n" + "\n".join(last))
         time.sleep(0.02)
 
