@@ -107,6 +107,7 @@ PURE = (
     "supervisor/events.py",
     "supervisor/exits.py",
     "supervisor/health.py",
+    "supervisor/patience.py",
     "supervisor/rows.py",
     "supervisor/states.py",
     "supervisor/turn.py",

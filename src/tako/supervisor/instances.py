@@ -5,11 +5,11 @@ switch, sleep when idle, wait. `replace`, exits and the clock only wake it.
 
 The switch is strict: the old instances stop accepting, then the new ones begin; in between, requests wait in the
 listener's queue. So code of two versions never answers at the same time, and none is refused. When a boot fails and
-nothing else serves, the daemon answers itself (`stopgap.py`), and tries again after 0.5 s, 1 s, … 60 s; in development
-only when somebody has asked meanwhile, or when the code has changed.
+nothing else serves, the daemon answers itself (`stopgap.py`), and tries again later and later (`patience.py`); in
+development only when somebody has asked meanwhile, or when the code has changed.
 
 On a server it is a deploy that boots, switches and switches back (`roll.py`); it acts in turn with this task. Instances
-that an earlier daemon had started are adopted, and are asked every second whether they are well.
+that an earlier daemon had started are adopted, and are asked every second whether they are well (`examiner.py`).
 """
 
 from __future__ import annotations
@@ -17,39 +17,26 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import traceback
-from collections import deque
-from collections.abc import Awaitable, Callable, Coroutine, Iterable
+from collections.abc import Callable, Coroutine, Iterable
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
 from tako.clock import Clock
-from tako.protocol import control
+from tako.supervisor import examiner, patience
 from tako.supervisor import instance as instances
 from tako.supervisor.instance import BootFailed, Failure, Instance
+from tako.supervisor.leaving import Leaving
 from tako.supervisor.listener import Listener
+from tako.supervisor.orders import Orders
+from tako.supervisor.patience import Patience
 from tako.supervisor.stopgap import Stopgap
+from tako.supervisor.web_boots import Boots, Line
 from tako.supervisor.web_house import InstanceRecords, Make, NoRecords, Ready, WebConfig, WebHouse
 
 __all__ = ["InstancePool", "InstanceRecords", "Ready", "WebConfig", "WebHouse"]
 
-FIRST_DELAY_S = 0.5
-MAX_DELAY_S = 60.0
-DEATHS = 5
-DEATHS_WITHIN_S = 60.0
-HEALTH_TIMEOUT_S = 5.0
-HEALTH_EVERY_S = 1.0
-LOOP_TIMEOUT_S = 3.0  # for a word that costs the instance nothing
-SICK_AFTER = 3
-
-
-_Line = tuple[str, int, str]
 T = TypeVar("T")
-
-
-def _unheard() -> asyncio.Future[Any]:
-    """For an order whose outcome nobody waits for."""
-    return asyncio.get_running_loop().create_future()
 
 
 class InstancePool:
@@ -73,28 +60,28 @@ class InstancePool:
         self.on_trial: Callable[[Failure], None] | None = None  # new ones serve, and are not replaced when they end
         self._listener = listener
         self._sockets = sockets
+        self.boots = Boots(
+            listener=listener, sockets=sockets, house=house, clock=clock, records=self.records, on_change=self.wake
+        )
         self._house = house
         self._clock = clock
         self._stopgap = Stopgap(app, listener, development=config.development, on_request=self._on_asked)
         self._news = asyncio.Event()
         self._settled = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
-        self._orders: deque[tuple[Callable[[], Awaitable[Any]], asyncio.Future[Any]]] = deque()
+        self._orders = Orders()
         self._examining: asyncio.Task[None] | None = None
-        self._sick: dict[str, int] = {}  # how often in a row an instance did not answer, by id
-        self._leaving: set[asyncio.Task[None]] = set()
+        self._examiner = examiner.Examiner(
+            serving=lambda: self.serving, config=lambda: self.config, on_sick=self._on_sick
+        )
+        self._leaving = Leaving(self.records)
         self._watches: set[asyncio.Task[None]] = set()
         self._serving: list[Instance] = []
-        self._booting: list[Instance] = []
-        self._count = 0
         self._generation = self._generations = 1
-        self._is_detaching = False
         self._reason = "start"
         self._failure: Failure | None = None
-        self._failures = 0  # in a row
-        self._retry_at = 0.0
+        self._patience = Patience()
         self._was_asked = False
-        self._deaths: deque[float] = deque(maxlen=DEATHS)
         self.wakes = self.deaths = 0  # of which metrics tell
         self._done_before = 0  # requests of instances that have ended
         self._is_asleep = False
@@ -107,7 +94,7 @@ class InstancePool:
         if self._task is None:
             self._task = asyncio.get_running_loop().create_task(self._run(), name="web-instances")
             if not self.config.development:
-                self._examining = asyncio.get_running_loop().create_task(self._examine())
+                self._examining = asyncio.get_running_loop().create_task(self._examiner.run())
 
     def replace(self, reason: str, config: WebConfig | None = None) -> None:
         """The code or the settings have changed: boot new instances, and switch to them when they are ready.
@@ -117,9 +104,7 @@ class InstancePool:
         self.config = config or self.config
         self._generation = self.next_generation()
         self._reason = reason
-        self._failures = 0
-        self._retry_at = 0.0
-        self._deaths.clear()
+        self._patience.begin_anew()
         if self.config.development:
             self._is_asleep = False  # asleep or not: a mistake is told when it is saved
         self._stopgap.stop()  # what comes now is for the new code to answer
@@ -138,21 +123,17 @@ class InstancePool:
         for old in self._serving:
             self._let_go(old, timeout_s)
         self._serving = []
-        if timeout_s is not None and self._leaving:
-            await asyncio.wait(self._leaving, timeout=timeout_s + 1.0)
-            for task in self._leaving:
-                task.cancel()
-        await asyncio.gather(*self._leaving, *self._watches, return_exceptions=True)
+        await (self._leaving.gone() if timeout_s is None else self._leaving.gone_within(timeout_s))
+        await asyncio.gather(*self._watches, return_exceptions=True)
         self._settled.set()
 
     async def detach(self) -> None:
         """Let go of everything; instances live on and serve, for the next daemon to adopt."""
-        self._is_detaching = True
         await self._halt()
         self._stopgap.close()
-        for task in (*self._leaving, *self._watches):
+        for task in self._watches:
             task.cancel()
-        await asyncio.gather(*self._leaving, *self._watches, return_exceptions=True)
+        await asyncio.gather(self._leaving.detach(), *self._watches, return_exceptions=True)
         for each in self._serving:
             each.detach()
         self._serving = []
@@ -164,13 +145,11 @@ class InstancePool:
         if self._examining is not None:
             self._examining.cancel()
         await asyncio.gather(*filter(None, (self._task, self._examining)), return_exceptions=True)
-        for _, answer in self._orders:
-            answer.cancel()
+        self._orders.cancel()
 
     async def drained(self) -> None:
         """Return when all that were let go have ended."""
-        while self._leaving:
-            await asyncio.wait(self._leaving)
+        await self._leaving.gone()
 
     def wake(self) -> None:
         """Something has changed with an instance: look again."""
@@ -183,14 +162,13 @@ class InstancePool:
 
     def kill(self) -> None:
         """SIGKILL everything, at once: the user presses Ctrl-C again."""
-        for each in (*self._serving, *self._booting):
+        for each in (*self._serving, *self.boots.under_way):
             each.kill()
-        for task in self._leaving:
-            task.cancel()
+        self._leaving.kill()
 
     def booting_pids(self) -> tuple[int, ...]:
         """The processes that are not ready yet."""
-        return tuple(each.pid for each in self._booting if each.pid)
+        return tuple(each.pid for each in self.boots.under_way if each.pid)
 
     def snapshot(self) -> dict[str, Any]:
         """What `tako status` shows of the web app."""
@@ -211,7 +189,7 @@ class InstancePool:
                 for each in self._serving
             ],
             "reason": self._failure.reason if self._failure else None,
-            "failures": self._failures,
+            "failures": self._patience.failures,
         }
 
     # --- the one task -----------------------------------------------------------------------------------------------
@@ -234,8 +212,7 @@ class InstancePool:
 
     async def _step(self) -> None:
         """One decision, and what follows from it; returns when there may be another one."""
-        while self._orders:
-            await self._obey(*self._orders.popleft())
+        await self._orders.obey()
         if self.on_trial is not None:
             await self._wait(None)
             return
@@ -252,16 +229,6 @@ class InstancePool:
         else:
             await self._boot(missing)
 
-    async def _obey(self, act: Callable[[], Awaitable[Any]], answer: asyncio.Future[Any]) -> None:
-        try:
-            found = await act()
-        except Exception as error:
-            if not answer.done():
-                answer.set_exception(error)
-            return
-        if not answer.done():
-            answer.set_result(found)
-
     def _shed(self, count: int) -> None:
         """More serve than should, by a lower `scale`: the idlest go."""
         idlest = sorted(self._serving, key=lambda each: each.inflight)[:count]
@@ -274,11 +241,16 @@ class InstancePool:
         return self.config.instances - len(present)
 
     def _delay_s(self) -> float:
-        return self._retry_at - self._clock.monotonic()
+        return self._patience.wait_s(self._clock.monotonic())
 
     def _waits_to_be_asked(self) -> bool:
         """In development a start that failed is tried again only when somebody has asked for the app since."""
-        return self.config.development and self._failure is not None and self._failures > 0 and not self._was_asked
+        return (
+            self.config.development
+            and self._failure is not None
+            and self._patience.failures > 0
+            and not self._was_asked
+        )
 
     async def _wait(self, timeout_s: float | None) -> None:
         try:
@@ -292,14 +264,14 @@ class InstancePool:
     async def _boot(self, count: int) -> None:
         generation, reason = self._generation, self._reason
         # What a start prints that is only tried again has been read already, unless it turns out to be something else.
-        kept: list[_Line] | None = [] if self._failures else None
-        new = self._booting = [self._new_instance(generation, kept) for _ in range(count)]
+        kept: list[Line] | None = [] if self._patience.failures else None
+        new = self.boots.under_way = [self._new_instance(generation, kept) for _ in range(count)]
         self._was_asked = False
         boots = asyncio.gather(*(self._boot_one(each) for each in new), return_exceptions=True)
         try:
             await self._until_done_or_outdated(boots, generation)
         finally:
-            self._booting = []
+            self.boots.under_way = []
         if not boots.done():
             boots.cancel()
             await asyncio.gather(boots, return_exceptions=True)
@@ -319,57 +291,14 @@ class InstancePool:
             raise failed
         await self._on_failure(failed.failure)
 
-    def _new_instance(self, generation: int, kept: list[_Line] | None) -> Instance:
-        self._count += 1
-        return self.instance(self.records.new_id() or f"web-{self._count}", generation, kept)
-
-    def instance(self, instance_id: str, generation: int, kept: list[_Line] | None = None) -> Instance:
-        """One that is still to be booted or adopted. What it prints goes to `kept` as long as it boots."""
-
-        def on_line(pid: int, line: str) -> None:
-            if kept is not None and any(each.id == instance_id for each in self._booting):
-                kept.append((instance_id, pid, line))
-            else:
-                self._house.output(instance_id, pid, line)
-
-        made = Instance(
-            instance_id,
-            generation=generation,
-            clock=self._clock,
-            on_line=on_line,
-            on_change=self._news.set,
-            redact=self._house.redact,
-        )
+    def _new_instance(self, generation: int, kept: list[Line] | None) -> Instance:
+        made = self.boots.instance(self.boots.new_id(), generation, kept)
         made.release, made.roll = self.release, self.roll
         return made
 
     async def _boot_one(self, new: Instance) -> None:
-        await self.start_one(new, self.make, self.config)
-        await self.check_one(new, self.config)
-
-    async def start_one(self, new: Instance, make: Make, config: WebConfig) -> None:
-        """Start it and wait until it is ready. Raises BootFailed."""
-        web = {
-            control.PRIVATE_SOCKET: str(self._sockets / f"{new.id}.p"),
-            control.CONTROL_SOCKET: str(self._sockets / f"{new.id}.c"),
-        }
-        self.records.intend(new)
-        try:
-            await new.boot(lambda: make(new.id, web), self._listener.fileno(), timeout_s=config.start_timeout_s)
-        except BaseException:
-            self.records.ended(new)
-            raise
-        self.records.started(new)
-
-    async def check_one(self, new: Instance, config: WebConfig) -> None:
-        """Ask it for the health path, if there is one. Raises BootFailed."""
-        if config.health is None:
-            return
-        words = await new.is_healthy(
-            config.health, new.private_socket, host=config.health_host, timeout_s=HEALTH_TIMEOUT_S
-        )
-        if words is not None:
-            raise BootFailed(Failure(f"{instances.SUBJECT} {words} (health in tako.toml)"))
+        await self.boots.start(new, self.make, self.config)
+        await self.boots.check(new, self.config)
 
     async def _until_done_or_outdated(self, boots: asyncio.Future[Any], generation: int) -> None:
         while not (boots.done() or self._is_stopping or self._orders) and generation == self._generation:
@@ -396,7 +325,7 @@ class InstancePool:
         for each in new:
             self.watch_exit(each)
         before, self._failure = self._failure, None
-        self._failures = 0
+        self._patience.started()
         boot_ms = max(each.boot_ms for each in new)
         self._house.ready(Ready(reason, boot_ms, tuple(each.pid or 0 for each in new), before))
         self._reason = "exit"  # whatever is booted next without a word from outside replaces one that ended
@@ -405,8 +334,7 @@ class InstancePool:
     # --- failures ---------------------------------------------------------------------------------------------------
 
     async def _on_failure(self, failure: Failure) -> None:
-        self._failures += 1
-        self._retry_at = self._clock.monotonic() + min(MAX_DELAY_S, FIRST_DELAY_S * 2 ** (self._failures - 1))
+        self._patience.start_failed(self._clock.monotonic())
         await self._fail(failure)
 
     async def _fail(self, failure: Failure) -> None:
@@ -450,12 +378,7 @@ class InstancePool:
         if self.on_trial is not None:
             self.on_trial(failure)
             return
-        now = self._clock.monotonic()
-        self._deaths.append(now)
-        recent = [at for at in self._deaths if now - at <= DEATHS_WITHIN_S]
-        if len(recent) > 1:
-            self._retry_at = now + min(MAX_DELAY_S, FIRST_DELAY_S * 2 ** (len(recent) - 2))
-        if len(recent) >= DEATHS:
+        if self._patience.died(self._clock.monotonic()):
             await self._crash_loop(failure)
         else:
             self._house.failed(failure, is_repeat=False)
@@ -463,9 +386,9 @@ class InstancePool:
         self._news.set()
 
     async def _crash_loop(self, last: Failure) -> None:
-        self._retry_at = self._clock.monotonic() + MAX_DELAY_S
-        words = f"{instances.SUBJECT} died {DEATHS} times in {DEATHS_WITHIN_S:g}s, last: {last.reason}"
-        looping = Failure(words, last.short, last.traceback, last.lines, last.exit_code, last.signal, DEATHS)
+        deaths, within_s = patience.DEATHS, patience.DEATHS_WITHIN_S
+        words = f"{instances.SUBJECT} died {deaths} times in {within_s:g}s, last: {last.reason}"
+        looping = Failure(words, last.short, last.traceback, last.lines, last.exit_code, last.signal, deaths)
         is_repeat = self._failure is not None
         self._failure = looping
         self._house.failed(looping, is_repeat=is_repeat)
@@ -474,33 +397,15 @@ class InstancePool:
 
     # --- health -----------------------------------------------------------------------------------------------------
 
-    async def _examine(self) -> None:
-        """Ask every second; one that does not answer three times is replaced first, and then killed."""
-        while True:
-            await asyncio.sleep(HEALTH_EVERY_S)
-            serving = list(self._serving)
-            words = await asyncio.gather(*(self._how_is(each) for each in serving))
-            for each, wrong in zip(serving, words, strict=True):
-                self._sick[each.id] = self._sick.get(each.id, 0) + 1 if wrong else 0
-                if wrong and self._sick[each.id] == SICK_AFTER and each in self._serving:
-                    self._orders.append((partial(self._replace_sick, each, wrong), _unheard()))
-                    self._news.set()
-            self._sick = {each.id: self._sick[each.id] for each in serving if each in self._serving}
-
-    async def _how_is(self, served: Instance) -> str | None:
-        if not served.is_serving or not served.is_alive:
-            return None
-        if not await served.answers(timeout_s=LOOP_TIMEOUT_S):
-            return f"did not answer within {LOOP_TIMEOUT_S:g}s"
-        if self.config.health is None:
-            return None
-        path, host = self.config.health, self.config.health_host
-        return await served.is_healthy(path, served.private_socket, host=host, timeout_s=HEALTH_TIMEOUT_S)
+    def _on_sick(self, sick: Instance, words: str) -> None:
+        """It is replaced first, and then killed."""
+        self._orders.give(partial(self._replace_sick, sick, words))
+        self._news.set()
 
     async def _replace_sick(self, sick: Instance, words: str) -> None:
         if sick not in self._serving or self._is_stopping:
             return
-        failure = Failure(f"{instances.SUBJECT} {words}, {SICK_AFTER} times")
+        failure = Failure(f"{instances.SUBJECT} {words}, {examiner.SICK_AFTER} times")
         if self.on_trial is not None:
             self.on_trial(failure)
             return
@@ -564,29 +469,14 @@ class InstancePool:
         """Have it finish what is in flight, and end."""
         self._let_go(old, None)
 
+    def _let_go(self, old: Instance, timeout_s: float | None) -> None:
+        self._leaving.let_go(old, timeout_s=self.config.drain_timeout_s if timeout_s is None else timeout_s)
+
     def watch_exit(self, served: Instance) -> None:
         """Hear of its end, and replace it if nobody asked for that."""
-        self._keep(self._watches, self._until_exit(served))
-
-    def _let_go(self, old: Instance, timeout_s: float | None) -> None:
-        """Drain it, beside everything else."""
-        old.is_draining = True
-        self._keep(self._leaving, self._drain(old, self.config.drain_timeout_s if timeout_s is None else timeout_s))
-
-    async def _drain(self, old: Instance, timeout_s: float) -> None:
-        self.records.leaving(old)
-        try:
-            await old.drain(timeout_s)
-        except asyncio.CancelledError:
-            if not self._is_detaching:
-                await old.kill_and_wait()
-            raise
-        self.records.ended(old)
-
-    def _keep(self, tasks: set[asyncio.Task[None]], work: Any) -> None:
-        task = asyncio.get_running_loop().create_task(work)
-        tasks.add(task)
-        task.add_done_callback(tasks.discard)
+        task = asyncio.get_running_loop().create_task(self._until_exit(served))
+        self._watches.add(task)
+        task.add_done_callback(self._watches.discard)
 
     def _tell(self) -> None:
         self._settled.set()
@@ -603,8 +493,7 @@ class InstancePool:
         """Do something between two decisions of the pool's own; what it raises is raised here."""
         if self._task is None or self._task.done():
             return await act()
-        answer: asyncio.Future[T] = asyncio.get_running_loop().create_future()
-        self._orders.append((act, answer))
+        answer = self._orders.give(act)
         self._news.set()
         return await answer
 
@@ -615,9 +504,9 @@ class InstancePool:
         self._serving = list(serving)
         self._generation, self.release, self.roll = generation, release, roll
         self.config, self.make = config, make
-        self._failure, self._failures, self._retry_at = None, 0, 0.0
-        self._deaths.clear()
-        self._sick.clear()
+        self._failure = None
+        self._patience.begin_anew()
+        self._examiner.begin_anew()
         self._is_asleep = False
         self._reason = "exit"
         if self._serving:

@@ -56,10 +56,10 @@ class Roll:
     async def boot(self) -> None:
         """Boot as many instances as the release wants. Raises BootFailed; then none of them is left."""
         for _ in range(self.config.instances):
-            made = self.pool.instance(self.pool.records.new_id(), self._generation)
+            made = self.pool.boots.instance(self.pool.boots.new_id(), self._generation)
             made.release, made.roll = self.release, self.roll
             self.new.append(made)
-        await self._all(self.pool.start_one(each, self.make, self.config) for each in self.new)
+        await self._all(self.pool.boots.start(each, self.make, self.config) for each in self.new)
 
     async def check(self) -> None:
         """Ask each one three times for its health. Raises BootFailed; then none of them is left."""
@@ -67,7 +67,7 @@ class Roll:
 
     async def _check_one(self, new: Instance) -> None:
         for _ in range(CHECKS):
-            await self.pool.check_one(new, self.config)
+            await self.pool.boots.check(new, self.config)
             if not new.is_alive:
                 exit_, lines = await new.exit()
                 raise BootFailed(instances.failure_of(exit_, lines, root=new.root, before_ready=False))
@@ -167,11 +167,11 @@ class Roll:
     async def fill(self) -> None:
         """After `resume`: boot what is missing of the new ones, since some have died with the daemon."""
         missing = self.config.instances - len(self.new)
-        made = [self.pool.instance(self.pool.records.new_id(), self._generation) for _ in range(missing)]
+        made = [self.pool.boots.instance(self.pool.boots.new_id(), self._generation) for _ in range(missing)]
         for each in made:
             each.release, each.roll = self.release, self.roll
         try:
-            await asyncio.gather(*(self.pool.start_one(each, self.make, self.config) for each in made))
+            await asyncio.gather(*(self.pool.boots.start(each, self.make, self.config) for each in made))
         except BootFailed as error:
             await asyncio.gather(*(each.kill_and_wait() for each in made))
             self._on_trial(error.failure)
