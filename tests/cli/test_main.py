@@ -3,6 +3,7 @@ from __future__ import annotations
 import importlib
 import math
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -12,6 +13,7 @@ import pytest
 from tests.support.cli import Cli
 from tests.support.fake_engine import FakeEngine, run_info
 
+from tako.cli import arguments, examples
 from tako.cli import main as cli_main
 
 TAKO = str(Path(sys.executable).with_name("tako"))
@@ -74,6 +76,48 @@ def test_what_is_missing_or_not_among_the_choices_is_told_in_words(cli: Cli) -> 
     assert "tako enqueue: NAME is missing." in cli("enqueue").err
     assert "'ste' is not known here. Did you mean set?" in cli("secrets", "ste").err
     assert "'loud' is not known here. There are: debug, info, warning, error." in cli("logs", "--level", "loud").err
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["runs"], "tako runs: COMMAND is missing. There are: list, show, retry, cancel, signal, ack, tail."),
+        (["maintenance"], "tako maintenance: STATE is missing. There are: on, off."),
+        (["logs", "-n", "few"], "tako logs: --limit: expected a whole number, found 'few'"),
+        (["logs", "-n", "0"], "tako logs: --limit: expected a whole number from 1 on, found '0'"),
+        (["bench", "--rounds", "0"], "tako bench: --rounds: expected a whole number from 1 on, found '0'"),
+        (["enqueue", "greet", "--priority", "high"], "--priority: expected a whole number, found 'high'"),
+        (["enqueue", "greet", "--delay", "1m", "--at", "x"], "tako enqueue: --at and --delay exclude each other."),
+        (["runs", "list", "--since"], "tako runs list: --since needs a value."),
+        (["dev", "--port", "0"], "tako dev: --port: expected a port from 1 to 65535, found '0'"),
+    ],
+)
+def test_a_value_that_will_not_do_is_told_with_what_would(cli: Cli, words: list[str], told: str) -> None:
+    said = cli(*words)
+
+    assert said.code == 2
+    assert told in said.err
+
+
+def test_every_command_that_has_more_than_one_form_shows_examples_that_it_understands(cli: Cli) -> None:
+    assert {name.partition(" ")[0] for name in examples.EXAMPLES} >= cli_main.COMMANDS.keys() - {
+        "init",
+        "doctor",
+        "version",
+    }
+
+    for name, lines in examples.EXAMPLES.items():
+        said = cli(*name.split(), "--help")
+        assert [line for line in lines if f"  {line}\n" not in said.out] == [], name
+        for line in lines:
+            command, *words = shlex.split(line.partition(" < ")[0])[1:]
+            module = arguments.load(command)
+            parser = arguments.Parser(prog=f"tako {command}")
+            module.configure(parser)
+            parser.add_argument("--json", action="store_true")
+            if command in cli_main.OF_ANY_ENGINE:
+                arguments.add_where(parser)
+            parser.parse_args(getattr(module, "prepare", list)(words))
 
 
 def test_options_are_never_abbreviated(cli: Cli) -> None:

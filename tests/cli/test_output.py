@@ -81,6 +81,20 @@ def test_on_a_terminal_every_row_is_one_line_and_a_run_is_still_told_from_others
     assert max(map(cells, lines)) <= max(columns, 46)
 
 
+def test_a_reason_has_more_room_than_an_id(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    said, out, _ = output(environ={"NO_COLOR": "1"})
+
+    said.table(
+        ["run", "workflow", "status", "attempt", "created", "error"],
+        [["01a2242e-2c56-7126-abf2-773604eac577", "sell", "dead", "2", "5s ago", "ValueError: no such order: -3"]],
+    )
+
+    (line,) = out.getvalue().splitlines()[1:]
+    assert cells(line) <= 80
+    assert "ValueError: no such" in line
+
+
 def test_without_a_terminal_nothing_is_cut_and_nothing_can_be_asked() -> None:
     said, out, _ = output(tty=False)
 

@@ -73,6 +73,16 @@ def test_an_empty_list_says_why(cli: Cli, engine: FakeEngine, options: list[str]
     assert words in said.err
 
 
+def test_an_empty_list_of_a_workflow_that_nobody_declares_doubts_its_name(cli: Cli, engine: FakeEngine) -> None:
+    engine.answers["list_runs"] = {"runs": [], "next": None}
+    engine.answers["list_workflows"] = {"workflows": [{"name": "greet", "aliases": []}]}
+
+    said = cli("runs", "list", "--workflow", "gret")
+
+    assert "No run matches. No code declares a workflow 'gret'. Did you mean greet?" in said.err
+    assert "doubt" not in cli("runs", "list", "--workflow", "greet").err
+
+
 def test_an_unknown_status_is_wrong_usage(cli: Cli, engine: FakeEngine) -> None:
     assert cli("runs", "list", "--status", "failed").code == 2
 

@@ -57,3 +57,11 @@ def test_a_web_app_that_cannot_be_imported_is_named_with_its_line(folder: Path) 
 def test_every_problem_is_told_at_once(folder: Path) -> None:
     write(folder, {"app.py": "1 / 0\n" + APP, "workflows/greet.py": "1 / 0\n" + GREET})
     assert len(found(folder)["problems"]) == 2
+
+
+def test_a_check_of_nothing_does_not_pass_and_says_where_an_app_seems_to_be(folder: Path) -> None:
+    (folder / "workflows/greet.py").unlink()
+    (folder / "app.py").rename(folder / "server.py")
+    (problem,) = found(folder)["problems"]
+    assert problem["what"] == f"There is nothing to start in {folder}: no web app, and no workflow."
+    assert problem["cure"] == 'Is the app server:app? Write main = "server:app" into tako.toml.'

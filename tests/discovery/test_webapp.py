@@ -84,6 +84,14 @@ def test_a_folder_with_workflows_only_has_no_web_app(root: Path) -> None:
     assert webapp.find(root / "gone") is None
 
 
+def test_an_app_in_a_file_of_another_name_is_told_of_and_not_served(root: Path) -> None:
+    write(root, server="from fastapi import FastAPI\napi = FastAPI()", tools="import flask\napp = object()")
+
+    assert webapp.find(root) is None
+    assert webapp.elsewhere(root) == "server:api"
+    assert webapp.elsewhere(root / "gone") is None
+
+
 def test_main_wins_over_all_that_could_be_found(root: Path) -> None:
     write(root, app="app = f()", site__web="from flask import Flask\nserver = Flask('x')")
 

@@ -47,13 +47,38 @@ class Parser(argparse.ArgumentParser):
             # argparse also names what may be left out, such as `key=value`.
             names = [name for name in found[1].split(", ") if "=" not in name]
             message = f"{', '.join(names)} {'is' if len(names) == 1 else 'are'} missing."
+            for action in self._get_positional_actions():
+                if action.choices and [action.metavar] == names:
+                    message += f" There are: {', '.join(action.choices)}."
         elif found := re.match(r"argument \S+: invalid choice: (.+?) \(choose from (.+)\)", message):
             names = re.findall(r"[\w-]+", found[2])
             near = _near(found[1].strip("'"), names)
             message = f"{found[1]} is not known here." + (
                 f" Did you mean {near}?" if near else f" There are: {', '.join(names)}."
             )
-        raise UsageError(f"{self.prog}: {message}", cure=f"{self.format_usage().strip()}\nSee `{self.prog} --help`.")
+        elif found := re.match(r"argument (\S+): not allowed with argument (\S+)", message):
+            message = f"{found[1]} and {found[2]} exclude each other."
+        elif found := re.match(r"argument (\S+): expected (?:one|at least one) argument", message):
+            message = f"{found[1].rpartition('/')[2]} needs a value."
+        elif found := re.match(r"argument (\S+): (.+)", message):
+            message = f"{found[1].rpartition('/')[2]}: {found[2]}"
+        usage = self.format_usage().strip().replace("\n", "\n  ")
+        raise UsageError(f"{self.prog}: {message}", cure=f"{usage}\nSee `{self.prog} --help`.")
+
+
+def whole(text: str) -> int:
+    """A whole number, as an option's `type`."""
+    try:
+        return int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"expected a whole number, found {_quoted(text)}") from None
+
+
+def count(text: str) -> int:
+    """A whole number from 1 on, as an option's `type`."""
+    if (number := whole(text)) < 1:
+        raise argparse.ArgumentTypeError(f"expected a whole number from 1 on, found {_quoted(text)}")
+    return number
 
 
 class Subcommands:

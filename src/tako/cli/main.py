@@ -96,6 +96,10 @@ def _command(name: str, rest: list[str], output: object) -> int:
     parser.add_argument("--json", action="store_true", help="one JSON document on stdout (streams: JSON lines)")
     if name in OF_ANY_ENGINE:
         arguments.add_where(parser)
+    if {"-h", "--help"} & set(_before_dashes(rest)):
+        from tako.cli import examples
+
+        examples.add(parser, name)
     prepare = getattr(module, "prepare", list)
     args = parser.parse_args(prepare(rest))
     output.json = args.json

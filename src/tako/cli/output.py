@@ -28,6 +28,8 @@ STATUS_COLOURS = {
 
 
 LEAST_WIDTH, LEAST_LAST_WIDTH = 12, 8
+# As long as they fit: an id is told from others by some letters, a reason is not.
+GOOD_WIDTH, GOOD_LAST_WIDTH = 16, 32
 
 
 class Output:
@@ -150,16 +152,19 @@ class Output:
 
 
 def _narrowed(widths: Sequence[int], columns: int) -> list[int]:
-    """Widths that fit into a terminal, as far as that can be read: first the last column gives way, then the widest."""
+    """Widths that fit into a terminal, as far as that can be read: the last column and the widest of the others give
+    way in turns, each down to a width at which it is still told well, then to one at which it is just told."""
     found = list(widths)
-    too_many = sum(found) + 2 * (len(found) - 1) - columns
-    given = max(0, min(too_many, found[-1] - LEAST_LAST_WIDTH))
-    found[-1] -= given
-    for _ in range(too_many - given):
-        widest = max(range(len(found) - 1), key=found.__getitem__, default=0)
-        if found[widest] <= LEAST_WIDTH:
-            break
-        found[widest] -= 1
+    last = len(found) - 1
+    too_many = sum(found) + 2 * last - columns
+    turns = ((True, GOOD_LAST_WIDTH), (False, GOOD_WIDTH), (True, LEAST_LAST_WIDTH), (False, LEAST_WIDTH))
+    for is_last, least in turns:
+        while too_many > 0:
+            at = last if is_last else max(range(last), key=found.__getitem__, default=last)
+            if found[at] <= least:
+                break
+            found[at] -= 1
+            too_many -= 1
     return found
 
 

@@ -52,7 +52,7 @@ def _facts(run: dict[str, Any], *, now_ms: int) -> list[tuple[str, str]]:
     facts = [
         ("attempt", _attempt(run)),
         ("created", when("created_ms")),
-        ("due", when("run_at_ms") if run["status"] not in ENDED else ""),
+        ("due", when("run_at_ms") if run["status"] not in ENDED and "waiting" not in run else ""),
         ("started", when("started_ms")),
         ("ended", when("ended_ms")),
         ("key", run.get("key") or ""),

@@ -134,7 +134,7 @@ def unknown(name: str, known: Iterable[str]) -> TakoError:
     names = sorted(known)
     near = difflib.get_close_matches(name, names, n=1)
     hint = f"Did you mean {near[0]}? " if near else ""
-    listed = f"Known: {', '.join(names)}. " if names and not near else ""
+    listed = f"Known: {', '.join(names)}. " if names and not near else "" if names else "There is none yet. "
     return TakoError(
         f"There is no server {name!r} on this machine's list.",
         cure=f"{hint}{listed}Add it: tako servers add root@ADDRESS --name {name}",

@@ -41,7 +41,7 @@ def environment_of(config: Config, name: str | None) -> Environment:
         )
     if not config.envs:
         raise TakoError(
-            "tako.toml has no environment, so there is nothing to deploy to.",
+            "tako.toml has no environment, so it names no server.",
             cure='Write one: [envs.production] with routes = ["example.com"] and servers = ["NAME"]',
         )
     if name is None:

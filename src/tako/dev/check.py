@@ -45,14 +45,23 @@ async def check(config: Config, variables: dict[str, str]) -> dict[str, Any]:
                 settled.clear()
                 await settled.wait()  # a boot ends by HELLO, an exit or its timeout
             app = webapp.find(config.root, main=config.main)
-            web = await _web_problems(host, app)
+            groups, problems = _groups(host), [*_problems(host), *await _web_problems(host, app)]
+            if not problems and app is None and config.web.command is None and not any(g["workflows"] for g in groups):
+                problems = [_nothing(config.root)]
             return {
-                "problems": [*_problems(host), *web],
-                "groups": _groups(host),
+                "problems": problems,
+                "groups": groups,
                 "web": app.target if app is not None else None,
             }
         finally:
             await host.stop()
+
+
+def _nothing(root: Path) -> dict[str, Any]:
+    """In a wrong folder nothing fails: a check of nothing must not pass."""
+    place = webapp.elsewhere(root)
+    cure = f'Is the app {place}? Write main = "{place}" into tako.toml.' if place else "Is it the right folder?"
+    return {"what": f"There is nothing to start in {root}: no web app, and no workflow.", "cure": cure}
 
 
 async def _web_problems(host: AppHost, app: webapp.WebApp | None) -> list[dict[str, Any]]:

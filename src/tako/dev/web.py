@@ -86,7 +86,10 @@ class Web:
 
     def notes(self) -> tuple[str, ...]:
         """What does not answer, and why."""
-        return () if self._addresses is None else tuple(self._addresses.notes)
+        if self._addresses is not None:
+            return tuple(self._addresses.notes)
+        place = webapp.elsewhere(self._host.config.root)
+        return () if place is None else (f'no web app is served; is it {place}? Then main = "{place}" in tako.toml',)
 
     def booting_pids(self) -> tuple[int, ...]:
         """The instances that are not ready yet."""

@@ -72,6 +72,14 @@ def find(root: Path, *, main: str | None = None) -> WebApp | None:
     return _unparsed(root)
 
 
+def elsewhere(root: Path) -> str | None:
+    """Where an app seems to be that `find` does not look for, as `main` would say it: "server:app"."""
+    for path in sorted(root.glob("*.py")):
+        if path.name not in FILES and (tree := _parse(path)) is not None and (apps := _File(tree).apps):
+            return f"{path.stem}:{next(iter(apps))}"
+    return None
+
+
 def _named(root: Path, main: str) -> WebApp:
     module, _, attribute = main.partition(":")
     django = _django(root)

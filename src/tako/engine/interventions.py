@@ -129,7 +129,9 @@ def _position(store: Store, run: int, generation: int, name: str) -> int:
         saved = [row["name"] for row in store.all("step_names", run=run, generation=generation)]
         raise StepError(
             f"The run has saved no step {name!r}, so it cannot be retried from there.",
-            cure=f"It has saved: {', '.join(saved)}." if saved else "It has saved none: retry it without from_step.",
+            cure=f"It has saved: {', '.join(saved)}. Without from_step it goes on after these."
+            if saved
+            else "It has saved none: retry it without from_step.",
             detail={"steps": saved},
         )
     position: int = row["position"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
+from tako.cli.arguments import count
 from tako.cli.context import Context
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ QUICK = 0.03  # of it
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """How long, and against which durability."""
-    parser.add_argument("--rounds", type=int, default=1, metavar="N", help="measure N times, and show the spread")
+    parser.add_argument("--rounds", type=count, default=1, metavar="N", help="measure N times, and show the spread")
     parser.add_argument(
         "--durability", choices=("full", "process"), default="full",
         help="full: synced to the disk before it is acknowledged; process: survives a crash, not a power cut",
@@ -45,7 +46,7 @@ def run(context: Context, args: argparse.Namespace) -> int:
     described = machine.described()
     output.doing(f"Measuring Tako {described['tako']} on {described['cores']} cores, load {described['load']}…")
     figures: dict[str, list[float]] = {}
-    for _ in range(max(1, args.rounds)):
+    for _ in range(args.rounds):
         _keep(figures, machine.fsync_ms())
         with engine(durability=args.durability) as running:
             _round(running, figures, context, share=QUICK if args.quick else 1.0)

@@ -35,7 +35,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     when.add_argument("--delay", metavar="DURATION", help='not before this long from now: "10m"')
     when.add_argument("--at", metavar="TIME", help="not before this time: 2026-11-24T09:00:00+01:00")
     parser.add_argument("--key", help="at most one unfinished run of the workflow has it")
-    parser.add_argument("--priority", type=int, metavar="N", help="higher goes first; default 0")
+    parser.add_argument("--priority", type=arguments.whole, metavar="N", help="higher goes first; default 0")
 
 
 def prepare(argv: list[str]) -> list[str]:
@@ -44,7 +44,7 @@ def prepare(argv: list[str]) -> list[str]:
     found: list[str] = []
     for at, word in enumerate(argv):
         follower = argv[at + 1].lstrip() if at + 1 < len(argv) else ""
-        if word == "--json" and (follower.startswith("{") or follower == "-"):
+        if word == "--json" and (follower.startswith(("{", "[", '"')) or follower == "-"):
             found.append("--payload")
         elif word.startswith("--json="):
             found.append(f"--payload={word.removeprefix('--json=')}")

@@ -5,8 +5,8 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from tako.cli import moments, run_ids
-from tako.cli.arguments import UsageError
+from tako.cli import moments, names, run_ids
+from tako.cli.arguments import UsageError, count
 from tako.cli.context import Context
 from tako.errors import NoEngine
 from tako.logs import render
@@ -17,12 +17,12 @@ LIMIT = 200
 def configure(parser: argparse.ArgumentParser) -> None:
     """Which lines, and whether to go on."""
     parser.add_argument("--run", metavar="ID", help="what this run said")
-    parser.add_argument("--workflow", metavar="NAME")
-    parser.add_argument("--group", metavar="NAME")
+    parser.add_argument("--workflow", metavar="NAME", help="what runs of this workflow said")
+    parser.add_argument("--group", metavar="NAME", help="what workers of this group said")
     parser.add_argument("--level", choices=["debug", "info", "warning", "error"], help="this grave or graver")
     parser.add_argument("--last-crash", action="store_true", help="the last lines of the worker that crashed last")
     parser.add_argument("--since", metavar="WHEN", help='not older than this: "10m", or a time')
-    parser.add_argument("-n", "--limit", type=int, metavar="N", help=f"at most so many lines; default {LIMIT}")
+    parser.add_argument("-n", "--limit", type=count, metavar="N", help=f"at most so many lines; default {LIMIT}")
     parser.add_argument("--scope", choices=["web", "worker", "tako"], help="who said it")
     parser.add_argument("--release", metavar="RELEASE", help="of a deployed app: what this release said")
     parser.add_argument("--instance", metavar="ID", help="of a deployed app: what this process said")
@@ -34,7 +34,7 @@ def run(context: Context, args: argparse.Namespace) -> int:
     if args.follow and args.last_crash:
         raise UsageError("--last-crash shows what is over: it cannot be followed.", cure="Leave one of the two out.")
     since_ms = moments.past_ms(args.since, option="--since", now_ms=context.now_ms()) if args.since else 0
-    limit = LIMIT if args.limit is None else max(args.limit, 1)
+    limit = LIMIT if args.limit is None else args.limit
     if context.where is not None:
         return _of_servers(context, args, since_ms=since_ms, limit=limit)
     for option in ("release", "instance"):
@@ -52,7 +52,8 @@ def run(context: Context, args: argparse.Namespace) -> int:
         return _follow(context, args, since_ms=since_ms, limit=limit)
     fields = {"limit": limit, "since_ms": since_ms or None, "last_crash": args.last_crash or None, **_filters(args)}
     found = context.engine().call("logs", fields)
-    _print(context, [line for line in found["lines"] if line["ts_ms"] >= since_ms], args)
+    lines = [line for line in found["lines"] if line["ts_ms"] >= since_ms]
+    _print(context, lines, args, doubt="" if lines else names.doubt(context.engine(), args.workflow))
     return 0
 
 
@@ -67,8 +68,8 @@ def _of_servers(context: Context, args: argparse.Namespace, *, since_ms: int, li
 
 
 def _filters(args: argparse.Namespace) -> dict[str, Any]:
-    names = ("run", "workflow", "group", "level", "scope")
-    return {name: getattr(args, name) for name in names}
+    filters = ("run", "workflow", "group", "level", "scope")
+    return {name: getattr(args, name) for name in filters}
 
 
 def _follow(context: Context, args: argparse.Namespace, *, since_ms: int, limit: int) -> int:
@@ -107,12 +108,12 @@ def _from_files(context: Context, args: argparse.Namespace, *, since_ms: int, li
     return 0
 
 
-def _print(context: Context, lines: list[Any], args: argparse.Namespace) -> None:
+def _print(context: Context, lines: list[Any], args: argparse.Namespace, *, doubt: str = "") -> None:
     output = context.output
     if output.json:
         output.document({"lines": lines})
         return
     if not lines:
-        output.say("No worker has crashed." if args.last_crash else "No line matches.")
+        output.say("No worker has crashed." if args.last_crash else f"No line matches.{doubt}")
     for line in lines:
         output.result(render.render(line, colour=output.colour_out))

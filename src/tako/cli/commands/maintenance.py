@@ -13,7 +13,7 @@ from tako.deploy.channel import who
 
 def configure(parser: Parser) -> None:
     """On or off, where."""
-    parser.add_argument("state", choices=["on", "off"])
+    parser.add_argument("state", choices=["on", "off"], metavar="STATE", help="on: 503; off: the app again")
     deployed.add_options(parser)
 
 

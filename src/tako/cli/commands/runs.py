@@ -7,8 +7,8 @@ import json
 from collections.abc import Callable
 from typing import Any
 
-from tako.cli import moments, run_choice, run_ids, run_page
-from tako.cli.arguments import Parser, Subcommands, UsageError
+from tako.cli import moments, names, run_choice, run_ids, run_page
+from tako.cli.arguments import Parser, Subcommands, UsageError, count
 from tako.cli.context import Context
 from tako.cli.errors import DONE, REFUSED
 from tako.logs.render import clean, clock, short_id
@@ -44,19 +44,19 @@ def configure(parser: Parser) -> None:
     ack = commands.add("ack", "say that somebody has seen dead runs")
     run_choice.configure(ack, what="dead runs", filters=("workflow",))
     tail = commands.add("tail", "each change of a run's status, as it happens")
-    tail.add_argument("--workflow", metavar="NAME")
-    tail.add_argument("--run", metavar="ID")
+    tail.add_argument("--workflow", metavar="NAME", help="of this workflow")
+    tail.add_argument("--run", metavar="ID", help="of this run")
 
 
 def _configure_list(parser: Parser) -> None:
-    parser.add_argument("--workflow", metavar="NAME")
+    parser.add_argument("--workflow", metavar="NAME", help="of this workflow")
     parser.add_argument("--status", choices=STATUSES, metavar="STATUS", help=", ".join(STATUSES))
-    parser.add_argument("--group", metavar="NAME")
-    parser.add_argument("--key", metavar="KEY")
+    parser.add_argument("--group", metavar="NAME", help="of the workflows of this group")
+    parser.add_argument("--key", metavar="KEY", help="with this key")
     parser.add_argument("--since", metavar="WHEN", help='created after this: "1h" ago, or a time')
     parser.add_argument("--until", metavar="WHEN", help="created before this")
     parser.add_argument("--parent", metavar="ID", help="children of this run")
-    parser.add_argument("-n", "--limit", type=int, default=PAGE, metavar="N", help=f"default {PAGE}")
+    parser.add_argument("-n", "--limit", type=count, default=PAGE, metavar="N", help=f"default {PAGE}")
     parser.add_argument("--after", metavar="NEXT", help="go on where a list ended: its `next`")
 
 
@@ -76,7 +76,7 @@ def _list(context: Context, args: argparse.Namespace) -> int:
         "since_ms": moments.past_ms(args.since, option="--since", now_ms=now_ms) if args.since else None,
         "until_ms": moments.past_ms(args.until, option="--until", now_ms=now_ms) if args.until else None,
         "parent_id": run_ids.resolve(engine, args.parent) if args.parent else None,
-        "limit": max(args.limit, 1),
+        "limit": args.limit,
         "after": args.after,
     }
     page = engine.call("list_runs", fields)
@@ -85,9 +85,10 @@ def _list(context: Context, args: argparse.Namespace) -> int:
         output.document({"runs": [{name: run[name] for name in LISTED} for run in page["runs"]], "next": page["next"]})
         return DONE
     if not page["runs"]:
-        output.say(
-            "No run matches." if _is_filtered(args) else "There are no runs yet. Make one: tako enqueue NAME key=value"
-        )
+        if _is_filtered(args):
+            output.say(f"No run matches.{names.doubt(engine, args.workflow)}")
+        else:
+            output.say("There are no runs yet. Make one: tako enqueue NAME key=value")
         return DONE
     rows = [
         [
@@ -107,8 +108,8 @@ def _list(context: Context, args: argparse.Namespace) -> int:
 
 
 def _is_filtered(args: argparse.Namespace) -> bool:
-    names = ("workflow", "status", "group", "key", "since", "until", "parent", "after")
-    return any(getattr(args, name) is not None for name in names)
+    filters = ("workflow", "status", "group", "key", "since", "until", "parent", "after")
+    return any(getattr(args, name) is not None for name in filters)
 
 
 def _show(context: Context, args: argparse.Namespace) -> int:

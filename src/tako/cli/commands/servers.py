@@ -6,7 +6,7 @@ import argparse
 import sys
 
 from tako.cli import server_add, server_page
-from tako.cli.arguments import Parser, Subcommands, UsageError
+from tako.cli.arguments import Parser, Subcommands, UsageError, count
 from tako.cli.context import Context
 from tako.cli.deployed import connection, registry
 from tako.cli.errors import DONE, REFUSED
@@ -40,7 +40,7 @@ def configure(parser: Parser) -> None:
     status.add_argument("name", metavar="NAME", nargs="?", help="default: all")
     logs = commands.add("logs", "what the daemon and Caddy said; of apps: tako logs --env NAME")
     logs.add_argument("name", metavar="NAME")
-    logs.add_argument("-n", "--limit", type=int, default=100, metavar="N", help="so many lines; default 100")
+    logs.add_argument("-n", "--limit", type=count, default=100, metavar="N", help="so many lines; default 100")
     logs.add_argument("-f", "--follow", action="store_true", help="go on with lines as they come")
 
 
