@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
@@ -17,6 +16,7 @@ from tako.engine.store import Store
 from tako.errors import LeaseLost, TakoError
 from tests.support.clock import FakeClock
 from tests.support.engine import NO_JITTER, Rig
+from tests.support.model import sized
 
 WORKERS = ["w1", "w2", "w3", "solo"]
 WORKFLOWS = ["charge", "refund"]
@@ -269,7 +269,5 @@ class Engine(RuleBasedStateMachine):
         raise AssertionError("runs are stuck")
 
 
-Engine.TestCase.settings = settings(
-    max_examples=60, stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck)
-)
+Engine.TestCase.settings = sized(examples=200, steps=50)
 TestEngine = Engine.TestCase

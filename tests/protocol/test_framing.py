@@ -11,10 +11,12 @@ from typing import Any
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from tako.errors import InvalidRequest
 from tako.protocol import framing
 from tako.protocol.framing import MAX_DEPTH, MAX_FRAME_BYTES, Framer
+from tests.support.model import sized
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
@@ -67,6 +69,59 @@ def test_memory_is_bounded_and_nothing_comes_after_a_fatal_error(data: bytes, cu
     fine = list(itertools.takewhile(lambda line: len(line) <= limit, whole))
     assert lines == [line for line in fine if line]
     assert (framer.error is not None) == (len(fine) < len(whole) or len(rest) > limit)
+
+
+class Stream(RuleBasedStateMachine):
+    """A connection's bytes, whole or in pieces, lines of ours and anything else, as long as anybody likes to send."""
+
+    LIMIT = 40
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.framer = Framer(max_bytes=self.LIMIT)
+        self.sent = b""
+        self.delivered: list[bytes] = []
+
+    def send(self, data: bytes) -> None:
+        self.sent += data
+        error = self.framer.error
+        try:
+            found = self.framer.lines(data)
+        except InvalidRequest as refusal:
+            assert refusal is self.framer.error
+            assert error in (None, refusal), "another error than the first"
+            found = []
+        assert not (error and found), "something was delivered after a fatal error"
+        self.delivered += found
+
+    @rule(number=st.integers(0, 10**30), at=st.integers(0, 40))
+    def a_message_in_two_pieces(self, number: int, at: int) -> None:
+        line = framing.encode({"n": number})
+        self.send(line[:at])
+        self.send(line[at:])
+
+    @rule(data=st.sampled_from([b"", b"\n", b"\n\n", b"{", b"}", b'{"a":1}\n{"b', b'":2}\n', b"\xff", b"x" * 20]))
+    def anything(self, data: bytes) -> None:
+        self.send(data)
+
+    @rule(more=st.integers(-1, 1))
+    def a_line_about_as_long_as_one_may_be(self, more: int) -> None:
+        self.send(b"\n" + b"y" * (self.LIMIT + more) + b"\n")
+
+    @invariant()
+    def it_delivers_the_lines_before_the_first_that_is_too_long(self) -> None:
+        *whole, rest = self.sent.split(b"\n")
+        fine = list(itertools.takewhile(lambda line: len(line) <= self.LIMIT, whole))
+        assert self.delivered == [line for line in fine if line]
+        assert (self.framer.error is not None) is (len(fine) < len(whole) or len(rest) > self.LIMIT)
+
+    @invariant()
+    def it_keeps_no_more_than_a_line(self) -> None:
+        assert self.framer.buffered <= self.LIMIT
+
+
+Stream.TestCase.settings = sized(examples=100, steps=50)
+TestStream = Stream.TestCase
 
 
 @given(st.binary(max_size=200))

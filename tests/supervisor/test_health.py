@@ -200,6 +200,17 @@ def test_row_5b_an_enqueue_while_unproven_spawns_one_worker_and_is_held(group: G
     assert group.of(Hold) == [Hold(second)]
 
 
+def test_row_5b_an_enqueue_starts_no_second_worker_beside_one_adopted_before_its_first_claim(group: Group) -> None:
+    group.do(events.Recorded("w1", alive=True, same_boot=True, ready=True, claimed=False))
+
+    ticket = group.enqueue()
+
+    assert group.of(events.Hold) == [events.Hold(ticket)]
+    assert group.of(events.Spawn) == []
+    group.do(events.Hello("w1"))
+    assert group.of(events.Accept) == [events.Accept(ticket)]
+
+
 def test_row_5b_beyond_64_held_an_enqueue_is_stored(group: Group) -> None:
     for _ in range(64):
         group.enqueue()

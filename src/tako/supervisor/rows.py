@@ -25,8 +25,11 @@ def row_1(turn: Turn, event: events.Event) -> None:
 
 
 def row_5b(turn: Turn, event: events.Enqueue) -> None:
-    """UNPROVEN; ENQUEUE: hold it, and spawn if nobody boots. At the limit store it: nothing is known to be wrong."""
-    if not turn.state.booting():
+    """UNPROVEN; ENQUEUE: hold it, and spawn if nobody boots. At the limit store it: nothing is known to be wrong.
+
+    One that was adopted before its first claim is about to say HELLO as well: another would be one too many.
+    """
+    if not turn.state.booting() and not turn.state.live():
         turn.spawn()
     if len(turn.state.held) < HELD_LIMIT:
         turn.hold(event)
