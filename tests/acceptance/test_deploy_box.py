@@ -158,11 +158,14 @@ def test_each_app_runs_as_a_user_of_its_own_and_reads_nothing_of_the_daemon_or_o
     static = '[web]\nstatic = { "/static" = "static" }\n'
     laptop.has_shop("r1", name="alone", toml=static, files={"static/a.css": "body {}"})
     laptop.tako("deploy")
+    ran = laptop.tako("run", "--env", "production", "--", "sh", "-c", "id -un; cat /proc/self/cgroup")
     laptop.has_shop("r1", name="other")
     laptop.tako("deploy")
 
     about = json.loads(get(box, "alone.test", "/about")[1])
     assert about["uid"] == int(box.sh("id -u tako-alone"))
+    assert ran.out.startswith("tako-alone\n")
+    assert "/tako-apps.slice/tako-app-alone-production-c" in ran.out
     state = "/var/lib/tako"
     runs = f"{state}/apps/alone/production/data/tako/runs.db"
     as_app = "setpriv --reuid=tako-alone --regid=tako-alone --clear-groups"

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import contextlib
 import os
+import pty
+import select
 import signal
 import sqlite3
 import subprocess
@@ -17,8 +19,8 @@ from pathlib import Path
 import httpx
 import pytest
 from tests.support.box import PlainBox
-from tests.support.dev import until
-from tests.support.laptop import Laptop
+from tests.support.dev import is_alive, until
+from tests.support.laptop import TAKO, Laptop
 from tests.support.load import Load
 
 from tako.deploy.channel import Channel
@@ -220,6 +222,68 @@ def test_maintenance_is_told_by_status_until_it_ends(laptop: Laptop) -> None:
     assert "down for maintenance" in laptop.tako("status", "--env", "production").out
     laptop.tako("maintenance", "off")
     assert "maintenance" not in laptop.tako("status", "--env", "production").out
+
+
+SHOWS = """
+import sys
+from tako import current, secrets
+from workflows.charge import charge
+print(current.env, current.build, secrets["WORD"], sys.stdin.read(), charge.enqueue(order=7).result(timeout=60))
+print("told", file=sys.stderr)
+sys.exit(7)
+"""
+WAITS = "import os, sys, time; print(sys.stdin.isatty(), os.getpid(), flush=True); time.sleep(600)"
+
+
+def test_a_command_runs_on_the_server_as_a_process_of_the_app(laptop: Laptop, box: PlainBox) -> None:
+    laptop.has_shop("r1", name="errands")
+    laptop.tako("secrets", "set", "WORD", "--env", "production", stdin="a-word-of-mine")
+    release = laptop.tako("deploy", "--json").json["release"]
+
+    done = laptop.tako("run", "--env", "production", "--", "python", "-c", SHOWS, stdin="piped", code=7)
+    gone = laptop.tako("run", "--env", "production", "no-such-command", code=127)
+
+    assert done.out == f"production {release} a-word-of-mine piped r1\n"
+    assert "told" in done.err
+    assert "no-such-command cannot be run" in gone.err
+    said = laptop.tako("logs", "--env", "production").out
+    assert "runs: python -c" in said
+    assert "ended with status 7" in said
+
+
+def test_a_command_on_the_server_has_the_terminal_and_hears_ctrl_c(laptop: Laptop, box: PlainBox) -> None:
+    laptop.has_shop("r1", name="prompt")
+    laptop.tako("deploy")
+    argv = [TAKO, "run", "--env", "production", "--", "python", "-c", WAITS]
+    ours, theirs = pty.openpty()
+    with subprocess.Popen(argv, cwd=laptop.app, env=laptop.env, stdin=theirs, stdout=theirs, stderr=theirs) as running:
+        os.close(theirs)
+        shown = b""
+        while b"\n" not in shown:
+            assert select.select([ours], [], [], 60)[0], shown
+            shown += os.read(ours, 4096)
+        is_terminal, pid = shown.split()[:2]
+
+        os.write(ours, b"\x03")
+
+        assert running.wait(60) == 130
+    os.close(ours)
+    assert is_terminal == b"True"
+    until(lambda: not is_alive(int(pid)), what="the command is gone")
+
+
+def test_a_command_on_the_server_ends_with_whoever_started_it(laptop: Laptop, box: PlainBox) -> None:
+    laptop.has_shop("r1", name="left")
+    laptop.tako("deploy")
+    running = laptop.start("run", "--env", "production", "--", "python", "-c", WAITS)
+    is_terminal, pid = running.line().split()
+
+    box.cut_connections()
+
+    assert running.end().code == 1
+    assert "the command was ended there" in running.err
+    assert is_terminal == "False"
+    until(lambda: not is_alive(int(pid)), what="the command is gone")
 
 
 def test_a_backup_of_a_deployed_app_comes_home_as_one_file_and_leaves_nothing_there(

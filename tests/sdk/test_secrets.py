@@ -26,13 +26,15 @@ def test_secrets_are_a_mapping() -> None:
 
 
 @pytest.mark.usefixtures("engine")
-def test_a_missing_secret_lists_the_known_names_and_no_values() -> None:
+def test_a_missing_secret_lists_the_known_names_and_no_values(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(MissingSecret) as caught:
         secrets["STRIPE_KYE"]
 
     assert "no secret 'STRIPE_KYE'; known are: PIN, STRIPE_KEY" in str(caught.value)
     assert "tako secrets set STRIPE_KYE" in str(caught.value)
     assert isinstance(caught.value, KeyError)
+    monkeypatch.setenv("ENV", "staging")
+    assert "`tako secrets set STRIPE_KYE --env staging`" in str(caught.value)
 
 
 @pytest.mark.usefixtures("engine")

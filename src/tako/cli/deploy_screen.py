@@ -152,8 +152,13 @@ def _more(result: Result) -> Iterator[str]:
     for name in ("traceback_tail", "lines"):
         found = detail.get(name)
         lines = found.splitlines() if isinstance(found, str) else found if isinstance(found, list) else []
-        # What the message says already is not said again.
-        lines = [str(line) for line in lines if str(line).strip() not in said]
+        # What the message says already is not said again; but a traceback with holes in it could not be read.
+        lines = [str(line) for line in lines]
+        if name == "traceback_tail":
+            while lines and lines[-1].strip() in said:
+                lines.pop()
+        else:
+            lines = [line for line in lines if line.strip() not in said]
         yield from (f"  {clean(line)}" for line in lines[-LAST_LINES:])
         if lines:
             break

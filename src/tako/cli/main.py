@@ -19,7 +19,7 @@ SECTIONS: dict[str, dict[str, str]] = {
         "init": "write tako.toml, a first workflow and a test",
         "dev": "app, workers, schedules and logs in one terminal",
         "check": "start the app and every group once; name every problem",
-        "run": "run any command as a process of the app: tako run -- COMMAND",
+        "run": "run any command as a process of the app, here or with --env: tako run -- COMMAND",
     },
     "Runs": {
         "enqueue": "enqueue a run: tako enqueue NAME key=value…",
@@ -50,7 +50,7 @@ SECTIONS: dict[str, dict[str, str]] = {
     },
 }
 # They ask an engine, and it may be that of a deployed app: --env and --server.
-OF_ANY_ENGINE = frozenset({"enqueue", "runs", "workflows", "schedules", "status", "logs", "open", "backup"})
+OF_ANY_ENGINE = frozenset({"enqueue", "runs", "workflows", "schedules", "status", "logs", "open", "backup", "run"})
 COMMANDS = {name: line for section in SECTIONS.values() for name, line in section.items()}
 
 

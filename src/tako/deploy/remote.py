@@ -23,13 +23,18 @@ def as_root(argv: Sequence[str], *, user: str | None) -> Argv:
     """
     if user == "root":
         return list(argv)
-    enough = f"[ -w {SOCKET} ]" if list(argv) == dial() else "false"
+    enough = f"[ -w {SOCKET} ]" if argv[0] == SERVER else "false"
     return ["sh", "-c", f'if [ "$(id -u)" = 0 ] || {enough}; then exec "$@"; else exec sudo -n "$@"; fi', "sh", *argv]
 
 
 def dial() -> Argv:
     """Join stdin and stdout to the daemon's management socket."""
     return [SERVER, "dial-stdio"]
+
+
+def one_off(wanted: str) -> Argv:
+    """Have the daemon run a command of an app, with the stdin, stdout and stderr of this one."""
+    return [SERVER, "run", wanted]
 
 
 def script() -> Argv:

@@ -136,6 +136,23 @@ class Ssh:
             raise rootless
         return Done(done.returncode, done.stdout, said)
 
+    def attach(self, argv: Sequence[str]) -> int:
+        """Run a command with our own stdin, stdout and stderr, on a terminal if we are on one; its exit code.
+
+        Raises:
+            Unreachable: the connection broke.
+        """
+        words = remote.as_root(argv, user=self.server.user)
+        terminal = "-tt" if os.isatty(0) and os.isatty(1) else "-T"
+        line = ["ssh", terminal, "-o", "EscapeChar=none", *self._ssh()[1:], self.server.host, "--", shlex.join(words)]
+        code = subprocess.run(line, check=False).returncode
+        if code == SSH_FAILED and not self.is_connected():
+            raise Unreachable(
+                f"The connection to {self.server.name} broke, and the command was ended there.",
+                cure="See what it had done, then run it again.",
+            )
+        return code
+
     def fetch(self, argv: Sequence[str], path: Path) -> None:
         """Run a command and keep what it writes to stdout in a new file, readable by us alone; all of it, or none.
 

@@ -169,7 +169,7 @@ def refusal(group: str, failure: Failure) -> DeployRefused:
     where = f" ({place[1]}:{place[2]})" if place else ""
     return DeployRefused(
         f'the workers of group "{group}" cannot start{where}: {failure.words}' + (f"\n{shown}" if shown else ""),
-        cure="Mend it, try it with `tako check`, and deploy again. What served before still does.",
+        cure="Mend it, try it with `tako check`, and deploy again.",
         detail={
             "group": group,
             "file": place[1] if place else None,

@@ -7,7 +7,7 @@ being tried: each is a `Launch` and a request made from it. What differs between
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -87,6 +87,20 @@ class Launch:
             memory_bytes=settings.memory_bytes,
         )
         return self.wrap(request, worker_id)
+
+    def command(
+        self, argv: Sequence[str], *, name: str, token: str, fds: Mapping[int, int] | None = None
+    ) -> SpawnRequest:
+        """What to start for a command of the app. `fds` may give it a stdin, stdout and stderr of its own."""
+        request = SpawnRequest(
+            argv=argv,
+            env=self.environ(),
+            cwd=self.config.root,
+            envelope=envelope.build(token=token, secrets=self.secrets()),
+            spool=self.places.spool / f"{name}.spool",
+            fds=fds or {},
+        )
+        return self.wrap(request, name)
 
     def web(
         self,

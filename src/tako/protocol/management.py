@@ -341,6 +341,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "metrics": ("", "{text}"),
     "server.restart": ("", "{}"),
     "dashboard": ("AppRef", "{path}, then what browsers say"),
+    "one_off": ("AppRef, argv, by, terminal?", "{socket, release}"),
 }
 
 

@@ -1,6 +1,9 @@
 """`tako.secrets`: the app's secrets, from the envelope. Never in the environment, never in a text that leaves."""
 
+import os
+
 from tako.errors import NoEngine
+from tako.protocol import env
 from tako.sdk import runtime
 
 TYPE_CHECKING = False
@@ -79,7 +82,9 @@ class MissingSecret(KeyError):
 
     def __str__(self) -> str:
         names = ", ".join(self.known) or "none"
-        return f"no secret {self.name!r}; known are: {names}\n  Set it with `tako secrets set {self.name}`."
+        environment = os.environ.get(env.ENVIRONMENT, "development")
+        where = "" if environment == "development" else f" --env {environment}"
+        return f"no secret {self.name!r}; known are: {names}\n  Set it with `tako secrets set {self.name}{where}`."
 
 
 def _known() -> dict[str, str]:

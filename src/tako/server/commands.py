@@ -24,6 +24,7 @@ from tako.rpc.connection import Connection, Handler, Message
 from tako.server import dashboard, launching, layout, logs, metrics, routing, stage, status
 from tako.server.events import stored
 from tako.server.job import Job
+from tako.server.one_off import OneOff
 from tako.server.site import Site
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ def commands(daemon: Daemon) -> dict[str, Handler]:
         "deploy.commit": own.commit, "deploy.switch": own.switch, "deploy.abort": own.abort,
         "deploy.attach": own.attach, "releases": own.releases, "rollback": own.rollback, "scale": own.scale,
         "delete": own.delete, "secrets.put": own.secrets_put, "secrets.names": own.secrets_names, "logs": own.logs,
-        "maintenance": own.maintenance, "connect": own.connect, "dashboard": own.dashboard,
+        "maintenance": own.maintenance, "connect": own.connect, "dashboard": own.dashboard, "one_off": own.one_off,
     }  # fmt: skip
 
 
@@ -204,7 +205,8 @@ class Commands:
             since = time.strftime("%H:%M", time.localtime(job.phase_ms / 1000))
             raise DeployRunning(
                 f"{job.id} ({job.kind} of {job.release} by {job.by}) is in {job.phase.upper()} since {since}",
-                cure="Follow it: `tako deploy --attach`. Call it off: `tako deploy --abort`.",
+                cure="Follow it: `tako deploy --attach`."
+                + ("" if job.has_switched else " Call it off: `tako deploy --abort`."),
                 detail={"job": dict(job.info())},
             )
 
@@ -453,6 +455,19 @@ class Commands:
         host = site.host
         asyncio.get_running_loop().call_soon(connection.hand_over, host.server)
         return {}
+
+    def one_off(self, connection: Connection, message: Message) -> Any:
+        """A socket at which stdin, stdout and stderr are lent to a command of the release that serves."""
+        site, argv = self._site(message), texts(message, "argv")
+        if site.current is None or site.host is None:
+            raise UnknownRelease(f"{site.app} ({site.env}) has no release that serves")
+        if not argv or not all(argv):
+            raise InvalidRequest("invalid request: `argv` is a command and its arguments")
+        terminal = str(message.get("terminal", ""))[:40]
+        command = OneOff(site, argv=argv, by=self._by(connection, message), terminal=terminal)
+        command.offer()
+        self._daemon.in_background(command.serve(), name=f"command of {site.app}")
+        return {"socket": str(command.path), "release": site.current}
 
     async def dashboard(self, connection: Connection, message: Message) -> Any:
         """From here on the connection is one to the dashboard, in HTTP. `path` is where the app's pages begin."""

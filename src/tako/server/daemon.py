@@ -12,10 +12,11 @@ import os
 import socket
 import sys
 import traceback
-from collections.abc import Mapping
+from collections.abc import Coroutine, Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 from tako.clock import Clock, SystemClock
 from tako.errors import TakoError, UnknownApp
@@ -198,11 +199,15 @@ class Daemon:
 
     def run_job(self, job: Job, *, start: commands.Phase | None = None) -> None:
         """Let a job run, whoever is connected."""
-        task = asyncio.get_running_loop().create_task(job.run(start=start), name=job.id)
-        self._tasks.add(task)
-        task.add_done_callback(self._job_ended)
+        self.in_background(job.run(start=start), name=job.id)
 
-    def _job_ended(self, task: asyncio.Task[None]) -> None:
+    def in_background(self, work: Coroutine[Any, Any, None], *, name: str) -> None:
+        """Do something beside everything else; it is cancelled when we end."""
+        task = asyncio.get_running_loop().create_task(work, name=name)
+        self._tasks.add(task)
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()):
             self.report(f"{task.get_name()} was left where it stood", error)

@@ -211,6 +211,6 @@ async def _run(line: Sequence[str], *, cwd: Path, on_line: Callable[[str], None]
         raise DeployRefused(
             f"the environment of the release cannot be built: `{' '.join(map(str, line[:4]))} …` ended with status "
             f"{process.returncode}\n{said}",
-            cure="Mend what the lock file wants, and deploy again. What served before still does.",
+            cure="Mend what the lock file wants, and deploy again.",
             detail={"lines": kept},
         )

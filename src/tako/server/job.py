@@ -124,9 +124,14 @@ class Job:
             self._cut_short.set()
             await self.done.wait()
 
+    @property
+    def has_switched(self) -> bool:
+        """Whether it is too late to call it off."""
+        return self._is_live or self.phase in AFTER_SWITCH or self.phase == "switch"
+
     def abort(self) -> None:
         """Call it off. Raises DeployRefused: it is too late for that."""
-        if self._is_live or self.phase in AFTER_SWITCH or self.phase == "switch":
+        if self.has_switched:
             raise DeployRefused(
                 f"{self.id} is in {self.phase}: it has switched already", cure="Go back with `tako rollback`."
             )
@@ -594,8 +599,8 @@ FINISHED: dict[str, str] = {
     "aborted": "Called off; what served before still does",
 }
 _CURES: dict[Phase, str] = {
-    "boot": "Mend it, try it with `tako check`, and deploy again. What served before still does.",
-    "health": "See what its health path answers, and deploy again. What served before still does.",
-    "switch": "See its last lines above, mend it, and deploy again. What served before still does.",
-    "watch": "See its last lines above, mend it, and deploy again. What served before does again.",
+    "boot": "Mend it, try it with `tako check`, and deploy again.",
+    "health": "See what its health path answers, and deploy again.",
+    "switch": "See its last lines above, mend it, and deploy again.",
+    "watch": "See its last lines above, mend it, and deploy again.",
 }

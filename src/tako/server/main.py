@@ -1,4 +1,7 @@
-"""The command `tako-server`: the daemon, and `dial-stdio`, which joins stdin and stdout to its management socket."""
+"""The command `tako-server`: the daemon, and what others start on this machine to talk with it.
+
+`dial-stdio` joins stdin and stdout to its management socket; `run` has it run a command of an app.
+"""
 
 from __future__ import annotations
 
@@ -32,6 +35,10 @@ def main() -> int:
     args = parser.parse_args()
     if args.command == "dial-stdio":
         return dial_stdio(args.run_dir / "tako.sock")
+    if args.command == "run":
+        from tako.server import one_off
+
+        return one_off.run_here(args.run_dir / "tako.sock", args.wanted)
     try:
         return _serve(args)
     except TakoError as error:
@@ -67,7 +74,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--watch", type=float, default=10.0, metavar="SECONDS", help="how long a new release is watched"
     )
-    parser.add_argument("command", nargs="?", choices=("dial-stdio",))
+    parser.add_argument("command", nargs="?", choices=("dial-stdio", "run"))
+    parser.add_argument("wanted", nargs="?", default="{}", metavar="JSON", help="of run: app, env, argv and by")
     return parser
 
 

@@ -7,10 +7,9 @@ from collections.abc import Callable
 
 from tako.errors import DeployRefused
 from tako.host.launch import Launch
-from tako.protocol import envelope
 from tako.supervisor import process
 from tako.supervisor.exits import Exit
-from tako.supervisor.spawn import SpawnFailed, SpawnRequest
+from tako.supervisor.spawn import SpawnFailed
 
 TIMEOUT_S = 600.0
 SHOWN_LINES = 20
@@ -31,16 +30,7 @@ async def run(
     Raises:
         DeployRefused: it failed, took longer than it may (then it was killed), or could not be started.
     """
-    request = launch.wrap(
-        SpawnRequest(
-            argv=["/bin/sh", "-c", command],
-            env=launch.environ(),
-            cwd=launch.config.root,
-            envelope=envelope.build(token=token, secrets=launch.secrets()),
-            spool=launch.places.spool / f"{name}.spool",
-        ),
-        name,
-    )
+    request = launch.command(["/bin/sh", "-c", command], name=name, token=token)
     ended: asyncio.Future[tuple[Exit, list[str]]] = asyncio.get_running_loop().create_future()
     listener = process.Listener(
         on_line=lambda pid, line: on_line(line),
@@ -58,7 +48,7 @@ async def run(
         await ended
         raise DeployRefused(
             f"the release command `{command}` took longer than {timeout_s / 60:g} minutes and was killed",
-            cure="Look at what it has done so far, then deploy again. What served before still does.",
+            cure="Look at what it has done so far, then deploy again.",
         ) from None
     except BaseException:
         running.child.kill()
@@ -67,6 +57,6 @@ async def run(
         said = "\n".join(f"  {line}" for line in lines[-SHOWN_LINES:])
         raise DeployRefused(
             exit_.words(subject=f"the release command `{command}`") + (f"\n{said}" if said else ""),
-            cure="Mend it, and deploy again. What served before still does.",
+            cure="Mend it, and deploy again.",
             detail={"lines": lines[-SHOWN_LINES:], "exit_code": exit_.code},
         )

@@ -1,24 +1,29 @@
-"""`tako run -- COMMAND`: any command as a process of the app: its environment, secrets on fd 3, the engine's socket."""
+"""`tako run -- COMMAND`: any command as a process of the app: its environment, secrets on fd 3, the engine's socket.
+
+With `--env` it is the app as it is deployed there, and the command runs on its server (`server/one_off.py`).
+"""
 
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import resource
 import shutil
 from pathlib import Path
 
-from tako.cli.arguments import UsageError
+from tako.cli.arguments import UsageError, Where
 from tako.cli.context import Context
 from tako.errors import TakoError
 
 # A pipe takes this much at once on every system we run on; more needs somebody who goes on writing.
 PIPE_BYTES = 16_384
+WITH_VALUE = ("--env", "--server")
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Everything after `--` is the command."""
-    parser.usage = "tako run -- COMMAND [argument…]"
+    parser.usage = "tako run [--env NAME] [--server NAME] -- COMMAND [argument…]"
     parser.add_argument("command", nargs=argparse.REMAINDER, metavar="COMMAND")
 
 
@@ -26,7 +31,9 @@ def prepare(argv: list[str]) -> list[str]:
     """Keep the command's own options from us, also when the `--` was forgotten."""
     if "--" in argv:
         return argv
-    at = next((at for at, word in enumerate(argv) if not word.startswith("-")), len(argv))
+    at = 0
+    while at < len(argv) and argv[at].startswith("-"):
+        at += 2 if argv[at] in WITH_VALUE else 1
     return [*argv[:at], "--", *argv[at:]]
 
 
@@ -37,6 +44,8 @@ def run(context: Context, args: argparse.Namespace) -> int:
         raise UsageError(
             "There is no command to run.", cure="Write it after two dashes: tako run -- python manage.py shell"
         )
+    if context.where is not None:
+        return _on_server(context, context.where, command)
     from tako.cli import processes
 
     place = context.engine().place
@@ -52,6 +61,21 @@ def run(context: Context, args: argparse.Namespace) -> int:
         os.execve(program, command, prepared.environment)
     except OSError as error:
         raise TakoError(f"{command[0]} cannot be run: {error.strerror}. Nothing was started.") from None
+
+
+def _on_server(context: Context, where: Where, command: list[str]) -> int:
+    """As a process of the app that is deployed there; on the leader, since what is run once is run in one place."""
+    from tako.cli import deployed
+    from tako.deploy import remote
+    from tako.deploy.channel import who
+
+    target = deployed.target(context, where)
+    server = target.servers[0]
+    if len(target.servers) > 1:
+        context.output.say(f"Running on {server.name}, the first of {len(target.servers)} servers.")
+    link = deployed.connection(server)
+    link.connect()
+    return link.attach(remote.one_off(json.dumps({**target.ref, "argv": command, "by": who()})))
 
 
 def _program(name: str, environment: dict[str, str], folder: Path) -> str:
