@@ -169,10 +169,13 @@ class Scene:
 
     def settle(self, load: Load, *, may_repeat: bool) -> Act:
         """After the load has ended: every run ends, and the books balance."""
-        until(self._is_settled, what="all runs end", timeout_s=SETTLED_S)
+        act = Act("the books")
+        try:
+            until(self._is_settled, what="all runs end", timeout_s=SETTLED_S)
+        except AssertionError as error:
+            act.problems.append(f"{error}: {self._counts()}")
         books = self._books(load)
         report, took = load.report, sorted(load.report.took_s)
-        act = Act("the books")
         act.figures |= {
             "requests": report.requests, "of them": dict(report.answered), "failed": len(report.failed),
             "websocket messages": report.messages, "websockets told to come again": report.moved,
@@ -187,6 +190,8 @@ class Scene:
             act.problems.append(f"{books.repeated} step bodies ran twice, and no worker was killed")
         if act.problems and self.keep is not None:
             shutil.copytree(self.box.root / "var/lib/tako/apps/till/production", self.keep, dirs_exist_ok=True)
+            status = self.laptop.tako("status", "--env", "production", "--json", code=None)
+            (self.keep / "status.json").write_text(status.out)
             (self.keep / "journal").write_text(self.box.sh("journalctl -u tako-server -o short-precise --no-pager"))
         return act
 
@@ -212,9 +217,13 @@ class Scene:
         return balance(orders=report.orders, unknown=report.unknown, runs=runs, ledger=ledger)
 
     def _is_settled(self) -> bool:
-        status = self.laptop.tako("status", "--env", "production", "--json", code=None).json
-        counts = status["servers"]["fra1"]["engine"]["counts"]
+        counts = self._counts()
         return not any(counts.get(each) for each in UNFINISHED)
+
+    def _counts(self) -> dict[str, int]:
+        status = self.laptop.tako("status", "--env", "production", "--json", code=None).json
+        counts: dict[str, int] = status["servers"]["fra1"]["engine"]["counts"]
+        return counts
 
     def _restarts(self) -> int:
         return int(self.box.sh("systemctl show -p NRestarts --value tako-server") or 0)
