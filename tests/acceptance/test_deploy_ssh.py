@@ -15,6 +15,7 @@ import subprocess
 import tarfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -23,9 +24,14 @@ from tests.support.dev import is_alive, until
 from tests.support.laptop import TAKO, Laptop
 from tests.support.load import Load
 
+from tako.config import load
+from tako.deploy import artifact
 from tako.deploy.channel import Channel
+from tako.deploy.leg import Leg
 from tako.deploy.servers import Registry
 from tako.deploy.ssh import Ssh, run_folder
+from tako.deploy.target import target_of
+from tako.deploy.unreachable import Unreachable
 from tako.errors import TakoError
 
 pytestmark = pytest.mark.acceptance
@@ -388,6 +394,39 @@ def test_a_connection_that_is_cut_after_the_commit_is_made_again(laptop: Laptop,
     ended = deploy.end()
     assert ended.code == 0, ended.err
     assert "serves on fra1 at https://cutlate.test" in ended.err
+
+
+@pytest.mark.parametrize("last", ["begin", "finished"])
+def test_a_commit_whose_answer_was_lost_is_not_done_again(
+    laptop: Laptop, box: PlainBox, last: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    laptop.has_shop("r1", name=f"lost-{last}")
+    registry = Registry(laptop.folder / "config/tako")
+    target = target_of(load.load(laptop.app), registry, environment="production")
+    leg = Leg(Ssh(target.servers[0], folder=run_folder()), target, tell=lambda told: None)
+    commits = []
+
+    class Cut(Channel):
+        """Its connection breaks when the commit has arrived, and is not answered until the job has come so far."""
+
+        def call(self, command: str, *arguments: Any, **options: Any) -> Any:
+            found = super().call(command, *arguments, **options)
+            if command == "deploy.commit":
+                commits.append(found)
+                with Channel(Ssh(target.servers[0], folder=run_folder())) as other:
+                    _, events = other.events("deploy.attach", {"job": found["job"]}, push="deploy")
+                    next(each for each in events if each["event"] == last and each["phase"] != "upload")
+                raise Unreachable("cut")
+            return found
+
+    monkeypatch.setattr("tako.deploy.leg.Channel", Cut)
+    leg.connect()
+    leg.send(artifact.collect(target.config), is_leader=True, secrets=None, orphans="refuse", hold=False)
+    leg.follow(lambda event: False)
+
+    assert leg.is_committed
+    assert len(commits) == 1
+    assert body(box, f"lost-{last}.test") == "r1"
 
 
 def test_an_upload_whose_command_is_killed_or_whose_connection_is_cut_sends_only_the_rest(

@@ -132,7 +132,10 @@ class Leg:
         self, begin: Mapping[str, Any], artifact: Artifact, *, secrets: Mapping[str, str] | None, hold: bool
     ) -> None:
         with Channel(self._ssh) as channel:
-            begun = self._begin(channel, begin)
+            begun = None if self._has_arrived(channel) else self._begin(channel, begin)
+            if begun is None:
+                self.is_committed = True
+                return
             self.job, self.current = begun["job"], begun["current"]
             started = time.monotonic()
 
@@ -151,7 +154,15 @@ class Leg:
             channel.call("deploy.commit", {"job": begun["job"], "hold": hold})
             self.is_committed = True
 
-    def _begin(self, channel: Channel, begin: Mapping[str, Any]) -> management.Begun:
+    def _has_arrived(self, channel: Channel) -> bool:
+        """Whether the commit has reached the server, over a connection that broke before it could say so."""
+        if self.job is None:
+            return False
+        releases: management.Releases = channel.call("releases", self._target.ref)
+        return any(job["job"] == self.job and job["phase"] != "upload" for job in releases["jobs"])
+
+    def _begin(self, channel: Channel, begin: Mapping[str, Any]) -> management.Begun | None:
+        """Take the lock; None when we have it, and the server has the commit."""
         try:
             begun: management.Begun = _call_begin(channel, begin)
         except DeployRunning as error:
@@ -159,6 +170,8 @@ class Leg:
             running = error.detail.get("job")
             if self.job is None or not isinstance(running, dict) or running.get("job") != self.job:
                 raise
+            if running.get("phase") != "upload":
+                return None
             channel.call("deploy.abort", {"job": self.job})
             begun = _call_begin(channel, begin)
         return begun
