@@ -39,7 +39,7 @@ def main() -> int:
         (results / f"{args.save}.json").write_text(json.dumps(document, indent=2) + "\n")
         (results / f"{args.save}.md").write_text(report.table(document) + "\n")
         (results / f"{args.save}.svg").write_text(chart.chart(document))
-    return 0
+    return 1 if any(subject.get("failures") for subject in document["subjects"].values()) else 0
 
 
 if __name__ == "__main__":

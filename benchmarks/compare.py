@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import statistics
+import subprocess
 import sys
 import time
 from collections.abc import Sequence
@@ -11,6 +12,7 @@ from typing import Any
 
 from benchmarks.subjects import FLOOR, OTHERS, Other, Sizes, Tako
 from tako.bench import machine
+from tako.errors import TakoError
 
 # Figure to what must be beaten, and by how much: speed.md's ratios. `durable` says whether only those that sync count.
 GOALS: dict[str, tuple[str, float]] = {
@@ -34,7 +36,12 @@ def compare(names: Sequence[str], *, workloads: Sequence[str], rounds: int, size
     for number in range(rounds):
         for name in names:
             _say(f"round {number + 1} of {rounds}: {name}…")
-            _measure(document["subjects"][name], name, workloads, sizes)
+            try:
+                _measure(document["subjects"][name], name, workloads, sizes)
+            except (RuntimeError, OSError, subprocess.SubprocessError, TakoError) as error:
+                # What is wrong with one of them costs its figures only.
+                document["subjects"][name].setdefault("failures", []).append(str(error))
+                _say(f"{name} failed: {error}")
     document["machine"]["calibration_after_ms"] = round(machine.calibration_ms(), 1)
     return document
 
@@ -80,7 +87,7 @@ def best_other(
     found = [
         (name, value)
         for name, subject in document["subjects"].items()
-        if name not in ("tako", FLOOR) and (subject["durable"] or not durable)
+        if name not in ("tako", FLOOR) and (subject.get("durable") or not durable)
         if (value := median(document, name, figure)) is not None
     ]
     if not found:

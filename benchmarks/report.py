@@ -55,6 +55,10 @@ def _about(document: dict[str, Any]) -> list[str]:
         "",
     ]
     for name, subject in document["subjects"].items():
+        failures = subject.get("failures", ())
+        lines += [f"- {name} FAILED in a round: {failure.splitlines()[0]}" for failure in failures]
+        if "version" not in subject:
+            continue
         settings = f"; {subject['settings']}" if subject.get("settings") else ""
         synced = "durable" if subject["durable"] else "not durable against a power cut"
         lines.append(f"- {name} {subject['version']}, {subject['store']}: {subject['durability']} ({synced}){settings}")

@@ -40,6 +40,8 @@ class Postgres(Server):
         data = folder / "data"
         if self._user:
             shutil.chown(folder, "postgres", "postgres")
+            if subprocess.run([*self._user, "test", "-w", folder], check=False).returncode != 0:
+                raise RuntimeError(f"the user postgres cannot enter {folder}: set TMPDIR=/var/tmp and try again.")
         subprocess.run(
             [*self._user, POSTGRES_BIN / "initdb", "-D", data, "-A", "trust", "-U", "postgres", "--no-locale",
              "--encoding=UTF8"],

@@ -52,6 +52,16 @@ def test_who_does_not_sync_says_so_and_is_no_measure(document: dict[str, Any]) -
     assert "- careless 1, a store: synced (not durable against a power cut)" in report.table(document)
 
 
+def test_what_could_not_be_measured_is_told_and_costs_the_others_nothing(document: dict[str, Any]) -> None:
+    document["subjects"]["broken"] = {"figures": {}, "failures": ["no such server\nand why"]}
+
+    lines = report.table(document).splitlines()
+
+    assert "- broken FAILED in a round: no such server" in lines
+    assert "| warm, p50, ms | **1.00** | **3.00** |  |  | 3.00 × slow |" in lines
+    ElementTree.fromstring(chart.chart(document))
+
+
 def test_the_chart_has_a_bar_for_each_system_in_each_panel(document: dict[str, Any]) -> None:
     root = ElementTree.fromstring(chart.chart(document))
 
