@@ -59,9 +59,9 @@ class BenchEngine:
         if not Path("/proc/self/smaps_rollup").exists():
             return {}
         time.sleep(settle_s)
-        before = _cpu_s(self._process.pid)
+        before = cpu_s(self._process.pid)
         time.sleep(seconds)
-        spent = _cpu_s(self._process.pid) - before
+        spent = cpu_s(self._process.pid) - before
         return {"at rest, CPU s in 30 s": spent * 30 / seconds, "at rest, memory": _pss_mb(self._process.pid)}
 
 
@@ -124,7 +124,7 @@ def _pid_of(path: Path) -> int:
         return 0
 
 
-def _cpu_s(pid: int) -> float:
+def cpu_s(pid: int) -> float:
     """To the nanosecond: ticks of 10 ms are too coarse for what wakes only for a moment."""
     return sum(int(each.read_text().split()[0]) for each in Path(f"/proc/{pid}/task").glob("*/schedstat")) / 1e9
 
