@@ -13,23 +13,22 @@ import json
 import sqlite3
 import time
 from collections.abc import Awaitable, Callable, Mapping
-from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
-from tako.errors import DeployFailed, DeployRefused, StoreUnavailable, TakoError
+from tako.errors import DeployRefused, StoreUnavailable, TakoError
 from tako.host import activation
-from tako.host.gate import Gate, refusal
+from tako.host.gate import Gate
 from tako.host.launch import Launch
 from tako.protocol.management import JobInfo, Outcome, Phase
 from tako.protocol.messages import Registry as GroupRegistry
-from tako.server import failpoints, launching, orphans, pruning, release_command, stage
+from tako.server import failpoints, launching, orphans, pruning, release_command, stage, watch
+from tako.server.cutover import Cutover
 from tako.server.events import JobEvents
+from tako.server.job_words import BEGINS, CURES, DONES, FINISHED, detail_of, words_of
 from tako.server.site import NOTHING
-from tako.server.state import AGAIN_S
-from tako.supervisor.instance import BootFailed, Failure
+from tako.supervisor.instance import BootFailed
 from tako.supervisor.roll import Roll
-from tako.supervisor.states import Failure as WorkerFailure
 
 if TYPE_CHECKING:
     from tako.rpc.connection import Connection
@@ -37,7 +36,6 @@ if TYPE_CHECKING:
 
 HOLD_S = 600.0
 FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
-SAID_LINES = 5  # of a process that ended without a traceback
 
 # What each kind of job goes through. `upload` is the client's part of it, before `commit`.
 DEPLOY: tuple[Phase, ...] = (
@@ -85,15 +83,14 @@ class Job:
         self._abort = asyncio.Event()
         self._cut_short = asyncio.Event()
         self._launch: Launch | None = None
+        self.cutover = Cutover(self)
         self.told: Mapping[str, GroupRegistry] = {}
         self.roll: Roll | None = None
-        self._is_live = False
-        self._is_way_back_owed = False  # the disk was too full to write it down
         self._phases: dict[Phase, Callable[[], Awaitable[None]]] = {
             "upload": self._upload, "stage": self._stage, "build": self._build, "release": self._release_command,
             "gate": self._gate, "boot": self._boot, "health": self._health, "held": self._held,
-            "switch": self._switch, "watch": self._watch, "drain": self._drain, "workers": self._workers,
-            "prune": self._prune,
+            "switch": self.cutover.switch, "watch": partial(watch.watch, self), "drain": self._drain,
+            "workers": self._workers, "prune": self._prune,
         }  # fmt: skip
 
     def _redact(self, text: str) -> str:
@@ -127,7 +124,7 @@ class Job:
     @property
     def has_switched(self) -> bool:
         """Whether it is too late to call it off."""
-        return self._is_live or self.phase in AFTER_SWITCH or self.phase == "switch"
+        return self.cutover.is_live or self.phase in AFTER_SWITCH or self.phase == "switch"
 
     def abort(self) -> None:
         """Call it off. Raises DeployRefused: it is too late for that."""
@@ -155,8 +152,10 @@ class Job:
                 return
             except Exception as error:
                 if phase in AFTER_SWITCH and phase != "watch":
-                    self.events.tell("note", phase, f"{_words(error)} (the release serves; this was not needed for it)")
-                    self.site.say("error", f"{self.id}: {phase} failed: {_words(error)}")
+                    self.events.tell(
+                        "note", phase, f"{words_of(error)} (the release serves; this was not needed for it)"
+                    )
+                    self.site.say("error", f"{self.id}: {phase} failed: {words_of(error)}")
                     continue
                 await self._fail(phase, error)
                 return
@@ -226,23 +225,23 @@ class Job:
         if isinstance(error, OSError) and error.errno in FULL:
             error = DeployRefused(f"the disk is full: {error}", cure="Make room on it, and deploy again.")
         known = isinstance(error, TakoError | BootFailed)
-        detail = _detail(error)
+        detail = detail_of(error)
         if not known:
             self.site.daemon.report(f"{self.id} failed in {phase} by a mistake of Tako's", error)
         self.events.tell(
-            "failed", phase, _words(error),
+            "failed", phase, words_of(error),
             ms=self._now_ms() - self.phase_ms,
             code=error.code if isinstance(error, TakoError) else "deploy_failed" if known else "internal",
-            cure=error.cure if isinstance(error, TakoError) else _CURES.get(phase, ""),
+            cure=error.cure if isinstance(error, TakoError) else CURES.get(phase, ""),
             **({"detail": detail} if detail else {}),
         )  # fmt: skip
         if phase == "watch":
             await self._roll_back()
-            self.finish("rolled_back", _words(error))
+            self.finish("rolled_back", words_of(error))
             return
-        await self._pay_way_back()
+        await self.cutover.pay_way_back()
         await self._undo()
-        self.finish("failed", _words(error))
+        self.finish("failed", words_of(error))
 
     async def _undo(self) -> None:
         """Before the switch: kill what is new, remove what is half-way."""
@@ -262,10 +261,6 @@ class Job:
             stage.remove(site.layout.release(self.release))
             forget = partial(self._state.run, "delete_release", app=site.app, env=site.env, release=self.release)
             self._state.at_last(forget)
-
-    def mark_live(self) -> None:
-        """An earlier daemon has committed the switch."""
-        self._is_live = True
 
     def _is_known(self) -> bool:
         row = self.site.release_row(self.release)
@@ -302,12 +297,12 @@ class Job:
             self.events.tell("note", "build", "a new environment was built")
         self._state.run("set_environment", app=site.app, env=site.env, release=self.release, environment=name)
         if not self._is_known():
-            static = self._of_release().config.web.static
+            static = self.launch().config.web.static
             await asyncio.to_thread(stage.publish, site.layout, self.release, static)
             await environments.compile(name, source)
 
     async def _release_command(self) -> None:
-        launch = self._of_release()
+        launch = self.launch()
         command = launch.config.release
         if command is None or not self.options.get("leader", True):
             return
@@ -322,7 +317,7 @@ class Job:
         self._state.run("set_marker", job=self.id, marker="ended")
 
     async def _gate(self) -> None:
-        launch = self._of_release()
+        launch = self.launch()
         host = await self.site.open_host(launch)
         gate = Gate(host, launch, on_line=lambda group, line: self.events.output("gate", line))
         self.told = await gate.run()
@@ -331,7 +326,7 @@ class Job:
             self.events.tell("note", "gate", words)
 
     async def _boot(self) -> None:
-        site, launch = self.site, self._of_release()
+        site, launch = self.site, self.launch()
         host = await site.open_host(launch)
         if self.kind == "rollback":
             self.told = await activation.told_by(host, release=self.release)
@@ -358,7 +353,8 @@ class Job:
             self.events.tell("note", "held", f"nobody let it go on within {HOLD_S / 60:g} minutes")
             raise Aborted from None
 
-    def _of_release(self) -> Launch:
+    def launch(self) -> Launch:
+        """How the release's processes are started."""
         if self._launch is None:
             self._launch = self.site.launch(self.release, job=self.id)
             if self.site.host is None:  # nothing redacts yet
@@ -367,141 +363,16 @@ class Job:
                 self.site.hub.redact = _redactor({**_of(self.site), **_numbered(self._launch.secrets())})
         return self._launch
 
-    # --- the switch -------------------------------------------------------------------------------------------------
-
-    async def _switch(self) -> None:
-        site = self.site
-        host = site.host
-        assert host is not None
-        self.options |= {"before": {"release": site.current, "roll": site.daemon.roll_of(host)}}
-        self._state.run("set_options", job=self.id, options=json.dumps(self.options))
-        if self.roll is None:
-            await self._commit()
-        else:
-            await self.roll.switch(commit=self._commit, undo=self._take_back)
-        self.events.tell("note", "switch", f"{self.release} serves")
-
-    async def _commit(self) -> None:
-        """The cut-over: one transaction in runs.db; what follows is repaired from it after a crash."""
-        site = self.site
-        assert site.host is not None
-        failpoints.reach("commit", "before")
-        await activation.flip(site.host, release=self.release, roll=self.id, told=self.told)
-        failpoints.reach("commit", "after")
-        self._is_live = True
-        self._state.at_last(self.follow)
-        site.follow(self._of_release(), self.told)
-        try:
-            site.point_current(self.release)
-        except OSError as error:  # too late to stop for it: the release serves, and it is put right at the next start
-            site.say("error", f"{site.layout.current} does not lead to {self.release} yet: {error}")
-
-    def follow(self) -> None:
-        """state.db says what runs.db says."""
-        site = self.site
-        with self._state.transaction():
-            self._state.run("set_current", app=site.app, env=site.env, release=self.release)
-            self._state.run("complete_release", app=site.app, env=site.env, release=self.release)
-            self._state.run("set_live", app=site.app, env=site.env, release=self.release, now_ms=self._now_ms())
-            self._state.run("adopt_secrets", app=site.app, env=site.env, job=self.id, now_ms=self._now_ms())
-        site.daemon.publish_routes(site, self.release)
-
-    async def _take_back(self) -> None:
-        """The reverse of `_commit`. A full disk makes it owed: the old instances can serve all the same."""
-        try:
-            await self._go_back()
-        except StoreUnavailable as error:
-            self._is_way_back_owed = True
-            words = f"{error.message} Runs wait until there is room: a claim is a write, too"
-            self.events.tell("note", self.phase, words)
-
-    async def _pay_way_back(self) -> None:
-        """Until it is paid the job is not over. A daemon that dies meanwhile leaves a release that is watched."""
-        while self._is_way_back_owed:
-            await asyncio.sleep(AGAIN_S)
-            with suppress(StoreUnavailable):
-                await self._go_back()
-                self._is_way_back_owed = False
-
-    async def _go_back(self) -> None:
-        site, before = self.site, self.options["before"]
-        assert site.host is not None
-        release = before["release"]
-        told = await activation.told_by(site.host, release=release) if release else {}
-        await activation.flip(site.host, release=release or "", roll=before["roll"], told=told)
-        self._is_live = False
-        self._state.at_last(self.follow_back)
-        if release:
-            site.follow(site.launch(release), told)
-            site.point_current(release)
-            site.daemon.publish_routes(site, release)
-
-    def follow_back(self) -> None:
-        """state.db says again what it said before the switch."""
-        site, release = self.site, self.options["before"]["release"]
-        with self._state.transaction():
-            self._state.run("restore_secrets", app=site.app, env=site.env, job=self.id)
-            self._state.run("put_back_current", app=site.app, env=site.env, release=release)
-
     # --- after it ---------------------------------------------------------------------------------------------------
-
-    async def _watch(self) -> None:
-        host = self.site.host
-        assert host is not None
-        broken: asyncio.Future[Exception] = asyncio.get_running_loop().create_future()
-
-        def on_broken(group: str, failure: WorkerFailure) -> None:
-            if not broken.done():
-                found = refusal(group, failure)
-                broken.set_result(DeployFailed(found.message, cure=_CURES["watch"], detail=found.detail))
-
-        def on_dead(failed: asyncio.Future[Failure]) -> None:
-            if not broken.done() and not failed.cancelled():
-                broken.set_result(BootFailed(failed.result()))
-
-        if self.roll is not None:
-            self.roll.failed.add_done_callback(on_dead)
-        certificates = asyncio.ensure_future(self._certificates())
-        try:
-            host.groups.try_out(on_broken)
-            await self._watch_until(broken)
-            await certificates
-        finally:
-            host.groups.try_out(None)
-            certificates.cancel()
-
-    async def _certificates(self) -> None:
-        """Have each host's certificate fetched before the first visitor asks. One that cannot be had is told: the
-        release serves all the same, and who visits the host is told by their browser."""
-        keeper = self.site.daemon.certificates
-        hosts = dict.fromkeys(route.partition("/")[0] for route in self.site.routes())
-        for host in [each for each in hosts if keeper is not None and not each.startswith("*.")]:
-            assert keeper is not None
-            found = await keeper.fetch(host)
-            if found.problem is None:
-                until = time.strftime("%Y-%m-%d", time.gmtime((found.expires_ms or 0) / 1000))
-                self.events.tell("note", "watch", f"https://{host} has a certificate by {found.issuer}, until {until}")
-            else:
-                self.events.tell(
-                    "note", "watch", f"https://{host} has no certificate: {found.problem}", code="certificate",
-                    cure=f"Does {host} lead to this server in the DNS, and is port 80 open? It is tried again at each "
-                    "visit, and twice a day.",
-                )  # fmt: skip
-
-    async def _watch_until(self, broken: asyncio.Future[Exception]) -> None:
-        left_s = self.site.daemon.watch_s - (self._now_ms() - self.phase_ms) / 1000
-        done, _ = await asyncio.wait({broken}, timeout=max(0.1, left_s))
-        if done:
-            raise broken.result()
 
     async def _roll_back(self) -> None:
         if self.roll is not None:
-            await self.roll.revert(undo=self._take_back)
+            await self.roll.revert(undo=self.cutover.take_back)
             if self.options["before"]["release"]:
                 self.events.tell("note", "watch", f"{self.options['before']['release']} serves again")
         else:
-            await self._take_back()
-        await self._pay_way_back()
+            await self.cutover.take_back()
+        await self.cutover.pay_way_back()
         if not self.options["before"]["release"]:
             await self.site.forget_first()
 
@@ -542,65 +413,3 @@ def _of(site: Site) -> dict[str, str]:
 def _numbered(values: Mapping[str, str]) -> dict[str, str]:
     """Under other names, so that old and new values of one name are both taken out."""
     return {f"{name} (new)": value for name, value in values.items()}
-
-
-def _words(error: BaseException) -> str:
-    if isinstance(error, BootFailed):
-        failure = error.failure
-        said = failure.short or "\n".join(f"  {line}" for line in failure.lines[-SAID_LINES:])
-        return failure.reason + (f"\n{said}" if said else "")
-    return error.message if isinstance(error, TakoError) else f"{type(error).__name__}: {error}"
-
-
-def _detail(error: BaseException) -> dict[str, Any]:
-    if isinstance(error, BootFailed):
-        failure = error.failure
-        return {
-            "lines": list(failure.lines[-40:]), "traceback_tail": failure.short, "traceback": failure.traceback,
-            "exit_code": failure.exit_code, "signal": failure.signal,
-        }  # fmt: skip
-    return dict(error.detail) if isinstance(error, TakoError) else {}
-
-
-BEGINS: dict[Phase, str] = {
-    "upload": "Looking whether everything has arrived…",
-    "stage": "Putting the release together…",
-    "build": "Building its environment…",
-    "release": "Running the release command…",
-    "gate": "Booting a worker of each group…",
-    "boot": "Booting the web app…",
-    "health": "Asking for its health…",
-    "held": "Waiting for the other servers…",
-    "switch": "Switching…",
-    "watch": "Watching…",
-    "drain": "Letting old instances finish…",
-    "workers": "Letting old workers finish…",
-    "prune": "Removing what is old…",
-}
-DONES: dict[Phase, str] = {
-    "upload": "Everything is here",
-    "stage": "The release is on the disk",
-    "build": "Its environment is there",
-    "release": "The release command is through",
-    "gate": "Its workers start",
-    "boot": "Its web app is up",
-    "health": "It answers",
-    "held": "Going on",
-    "switch": "Live",
-    "watch": "It holds out",
-    "drain": "Old instances are gone",
-    "workers": "Old workers are gone",
-    "prune": "Cleaned up",
-}
-FINISHED: dict[str, str] = {
-    "live": "Deployed",
-    "failed": "Not deployed; what served before still does",
-    "rolled_back": "Taken back; what served before does again",
-    "aborted": "Called off; what served before still does",
-}
-_CURES: dict[Phase, str] = {
-    "boot": "Mend it, try it with `tako check`, and deploy again.",
-    "health": "See what its health path answers, and deploy again.",
-    "switch": "See its last lines above, mend it, and deploy again.",
-    "watch": "See its last lines above, mend it, and deploy again.",
-}

@@ -45,9 +45,9 @@ async def reopen(site: Site) -> None:
     committed = job is not None and roll == job.id
     if not committed and job is not None and job.options.get("before") and job.phase in ("switch", "watch"):
         # It was taken back, or the switch never came: state.db follows runs.db.
-        job.follow_back()
+        job.cutover.follow_back()
     if committed and job is not None:
-        job.follow()
+        job.cutover.follow()
     elif site.current != release:
         site.daemon.state.run("put_back_current", app=site.app, env=site.env, release=release)
     await _open(site, release, roll, job if committed else None)
@@ -166,7 +166,7 @@ async def _adopt(
 
 def _resume(site: Site, job: Job) -> None:
     """After the switch: go on where it stood."""
-    job.mark_live()
+    job.cutover.is_live = True
     site.job = job
     job.events.tell("note", job.phase, f"the daemon was started anew in {job.phase}; it goes on")
     start = "watch" if job.phase in ("switch", "watch") else job.phase
