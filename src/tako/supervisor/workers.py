@@ -2,7 +2,8 @@
 
 News comes in by the methods of `WorkerPool` and from the children; it becomes events. Each event goes through the
 table, one after the other (`_feed`), and what the table wants done is done by the method that `_DO` names for it. One
-timer stands at the time that the state wants to be looked at again.
+timer stands at the time that the state wants to be looked at again. Beside the state of a slot there is its process
+(`places.py`), and beside an enqueue that is held who waits for it (`tickets.py`).
 
 The pool knows processes, not runs: what it needs of the rest of the house it asks through `House`.
 """
@@ -10,13 +11,11 @@ The pool knows processes, not runs: what it needs of the rest of the house it as
 from __future__ import annotations
 
 import asyncio
-import os
 import random
 import signal
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import Any
 
 from tako.clock import Clock
@@ -26,25 +25,13 @@ from tako.supervisor import events, health, output, records, spawn, tracebacks
 from tako.supervisor.exits import Exit
 from tako.supervisor.house import House as House  # part of this module's interface, as is the next
 from tako.supervisor.permits import BootPermits as BootPermits
-from tako.supervisor.permits import Permit
+from tako.supervisor.places import Place, Places
 from tako.supervisor.process import Listener, Process, Processes
 from tako.supervisor.states import GroupConfig, GroupState, Health, Now, Phase, Why, next_due
+from tako.supervisor.tickets import Tickets
 
 RECLAIM_AGAIN_S = 1.0
 LAST_PATIENCE_S = 5.0  # beyond the drain time, for processes that even SIGKILL does not end at once
-
-
-@dataclass(slots=True)
-class _Place:
-    """What the pool keeps of a slot beside its state: the wish for a process, then the process."""
-
-    since_ms: int  # of its phase
-    solo: bool = False
-    permit: Permit | None = None
-    process: Process | None = None
-    started_ms: int = 0
-    idle_since: float = 0.0
-    is_active: bool = False  # has claimed, so further claims are no news
 
 
 class WorkerPool:
@@ -64,19 +51,16 @@ class WorkerPool:
         self._house = house
         self._clock = clock
         self._rng = rng
-        self._permits = permits
         self._processes = processes
         self._state = GroupState()
-        self._places: dict[str, _Place] = {}
+        self._places = Places(clock=clock, permits=permits, processes=processes)
         self._events: deque[events.Event] = deque()
         self._is_feeding = False
         self._look: asyncio.Handle | None = None
         self._timer: asyncio.TimerHandle | None = None
-        self._tickets: dict[int, asyncio.Future[None]] = {}
-        self._last_ticket = 0
+        self._tickets = Tickets()
         self._may_idle = False
         self._reclaims: set[asyncio.Task[None]] = set()
-        self._gone = asyncio.Event()
 
     # --- what the host asks -----------------------------------------------------------------------------------------
 
@@ -111,12 +95,7 @@ class WorkerPool:
 
     def worker_of_pid(self, pid: int) -> str | None:
         """The worker in whose process group `pid` is: who a v0 worker is, its peer credentials tell."""
-        with suppress(ProcessLookupError, PermissionError):
-            leader = os.getpgid(pid)
-            for worker_id, pid_ in self._pids().items():
-                if pid_ == leader:
-                    return worker_id
-        return None
+        return self._places.worker_of_pid(pid)
 
     def snapshot(self) -> GroupHealth:
         """The group as `tako status` shows it."""
@@ -124,12 +103,9 @@ class WorkerPool:
             self._state,
             config=self._config,
             now=self._now(),
-            pids=self._pids(),
-            since_ms={worker_id: place.since_ms for worker_id, place in self._places.items()},
+            pids=self._places.pids(),
+            since_ms=self._places.since_ms(),
         )
-
-    def _pids(self) -> dict[str, int]:
-        return {worker_id: place.process.pid for worker_id, place in self._places.items() if place.process is not None}
 
     # --- enqueues ---------------------------------------------------------------------------------------------------
 
@@ -157,14 +133,12 @@ class WorkerPool:
         Raises:
             WorkerUnhealthy: it is refused; half a second before the deadline at the latest.
         """
-        self._last_ticket += 1
-        ticket = self._last_ticket
-        answer = self._tickets[ticket] = asyncio.get_running_loop().create_future()
+        ticket, answer = self._tickets.issue()
         self._feed(events.Enqueue(ticket, deadline))
         try:
             await answer
         finally:
-            if self._tickets.pop(ticket, None) is not None:  # the caller is gone
+            if self._tickets.withdraw(ticket):  # the caller is gone
                 self._feed(events.GaveUp(ticket))
 
     # --- news -------------------------------------------------------------------------------------------------------
@@ -189,18 +163,14 @@ class WorkerPool:
 
     def run_ended(self, worker_id: str) -> None:
         """A run of the worker ended or was parked: its idle time begins anew."""
-        place = self._places.get(worker_id)
-        if place is not None:
-            place.idle_since = self._clock.monotonic()
+        self._places.touch(worker_id)
 
     def asks_idle(self, worker_id: str) -> bool:
         """Whether the worker may exit. When it may, it gets no more runs."""
-        place = self._places.get(worker_id)
-        now = self._clock.monotonic()
-        if place is not None and self._house.in_flight(self.group).get(worker_id):
-            place.idle_since = now
+        if self._house.in_flight(self.group).get(worker_id):
+            self._places.touch(worker_id)
         self._may_idle = False
-        self._feed(events.IdleAsked(worker_id, idle_s=now - place.idle_since if place else 0.0))
+        self._feed(events.IdleAsked(worker_id, idle_s=self._places.idle_s(worker_id)))
         return self._may_idle
 
     def connection_lost(self, worker_id: str) -> None:
@@ -217,8 +187,7 @@ class WorkerPool:
 
     def idle_s(self, worker_id: str) -> float:
         """For how long nothing has happened between the worker and its runs: no HELLO, no claim, no end of a run."""
-        place = self._places.get(worker_id)
-        return self._clock.monotonic() - place.idle_since if place is not None else 0.0
+        return self._places.idle_s(worker_id)
 
     def deaf(self, worker_id: str, *, quiet_s: float) -> None:
         """The worker has room and has asked for no run for so long, while some waited."""
@@ -263,17 +232,11 @@ class WorkerPool:
         """Take over the workers that an earlier engine recorded: watch those that live, reclaim of the others."""
         for record in recorded:
             worker_id = record["worker_id"]
-            ran_ms = max(0, self._clock.now_ms() - record["started_ms"])
-            process = self._processes.adopt(record, self._listener(worker_id), ran_ms=ran_ms)
-            if process is not None:
-                self._places[worker_id] = _Place(
-                    since_ms=self._clock.now_ms(), solo=record["solo"], process=process,
-                    started_ms=record["started_ms"], idle_since=self._clock.monotonic(),
-                )  # fmt: skip
+            lives = self._places.adopt(record, self._listener(worker_id))
             self._feed(
                 events.Recorded(
                     worker_id,
-                    alive=process is not None,
+                    alive=lives,
                     same_boot=record["boot_id"] == self._processes.boot_id(),
                     ready=record["ready"],
                     claimed=record["claimed"],
@@ -292,9 +255,7 @@ class WorkerPool:
         self._feed(events.Shutdown(timeout_s))
         with suppress(TimeoutError):
             async with asyncio.timeout(timeout_s + LAST_PATIENCE_S):
-                while self._places:
-                    self._gone.clear()
-                    await self._gone.wait()
+                await self._places.all_closed()
         while self._reclaims:
             await asyncio.wait(self._reclaims)
         self.detach()
@@ -305,12 +266,7 @@ class WorkerPool:
             if handle is not None:
                 handle.cancel()
         self._timer = self._look = None
-        for place in self._places.values():
-            if place.permit is not None:
-                place.permit.give_back()
-            if place.process is not None:
-                place.process.detach()
-        self._places.clear()
+        self._places.detach()
 
     # --- the table --------------------------------------------------------------------------------------------------
 
@@ -336,7 +292,7 @@ class WorkerPool:
             except Exception as error:  # the effects after it must be done all the same: a run waits for each of them
                 self._house.log("error", f"{type(effect).__name__} failed: {error!r}", group=self.group)
         if self._state != before:
-            self._note_phases(before)
+            self._places.note_phases(before.slots, self._state.slots)
             self._house.changed(self.group)
 
     def _now(self) -> Now:
@@ -348,19 +304,6 @@ class WorkerPool:
             suspects=house.suspects(group),
             in_flight=house.in_flight(group),
         )
-
-    def _note_phases(self, before: GroupState) -> None:
-        phases = {slot.id: slot.phase for slot in before.slots}
-        for slot in self._state.slots:
-            place = self._places.get(slot.id)
-            if place is None or phases.get(slot.id) is slot.phase:
-                continue
-            place.since_ms = self._clock.now_ms()
-            place.is_active = slot.phase is Phase.ACTIVE
-            if slot.phase is Phase.READY:
-                place.idle_since = self._clock.monotonic()
-            if slot.phase is not Phase.BOOTING and place.permit is not None:
-                place.permit.give_back()
 
     def _arm(self) -> None:
         if self._timer is not None:
@@ -378,29 +321,24 @@ class WorkerPool:
     # --- effects ----------------------------------------------------------------------------------------------------
 
     def _do_spawn(self, effect: events.Spawn) -> None:
-        place = self._places[effect.worker_id] = _Place(since_ms=self._clock.now_ms(), solo=effect.solo)
-        place.permit = self._permits.ask(lambda: self._spawn(effect.worker_id, place))
+        self._places.open(effect.worker_id, solo=effect.solo, start=self._spawn)
 
     def _do_withdraw(self, effect: events.Withdraw) -> None:
-        self._forget(effect.worker_id)
+        self._places.close(effect.worker_id)
 
     def _do_kill(self, effect: events.Kill) -> None:
-        place = self._places.get(effect.worker_id)
-        if place is not None and place.process is not None:
-            place.process.child.send(signal.Signals[effect.signal])
+        process = self._places.process(effect.worker_id)
+        if process is not None:
+            process.child.send(signal.Signals[effect.signal])
 
     def _do_stop_claims(self, effect: events.StopClaims) -> None:
         self._house.stop_claims(effect.worker_id)
 
     def _do_accept(self, effect: events.Accept) -> None:
-        answer = self._tickets.pop(effect.ticket, None)
-        if answer is not None and not answer.done():
-            answer.set_result(None)
+        self._tickets.accept(effect.ticket)
 
     def _do_reject(self, effect: events.Reject) -> None:
-        answer = self._tickets.pop(effect.ticket, None)
-        if answer is not None and not answer.done():
-            answer.set_exception(self._refused(effect.refusal))
+        self._tickets.reject(effect.ticket, self._refused(effect.refusal))
 
     def _do_nothing(self, effect: events.Hold) -> None:
         """Its ticket waits."""
@@ -454,9 +392,9 @@ class WorkerPool:
 
     def _do_log(self, effect: events.Log) -> None:
         fields = dict(effect.fields)
-        place = self._places.get(str(fields.get("worker_id")))
-        if place is not None and place.process is not None:  # people know a process by its pid
-            fields["pid"] = place.process.pid
+        process = self._places.process(str(fields.get("worker_id")))
+        if process is not None:  # people know a process by its pid
+            fields["pid"] = process.pid
             del fields["worker_id"]
         self._house.log(effect.level, effect.message, **fields)
 
@@ -481,13 +419,13 @@ class WorkerPool:
 
     # --- processes --------------------------------------------------------------------------------------------------
 
-    def _spawn(self, worker_id: str, place: _Place) -> None:
+    def _spawn(self, worker_id: str, place: Place) -> None:
         """There is a permit: start the process."""
         try:
             request = self._house.spawn_request(self.group, worker_id, place.solo)
             place.process = self._processes.start(request, self._listener(worker_id))
         except (spawn.SpawnFailed, OSError, TakoError) as error:
-            self._forget(worker_id)
+            self._places.close(worker_id)
             self._house.count(self.group, "cold")
             self._feed(events.SpawnError(worker_id, str(error)))
             return
@@ -503,10 +441,10 @@ class WorkerPool:
         )
 
     def _ended(self, worker_id: str, exit_: Exit, lines: list[str]) -> None:
-        place = self._places.get(worker_id)
-        if place is None or place.process is None:
+        process = self._places.process(worker_id)
+        if process is None:
             return
-        root = place.process.root
+        root = process.root
         event = events.Exited(
             worker_id,
             exit_,
@@ -517,10 +455,4 @@ class WorkerPool:
         how = health.how_it_ended(self._state, event, now=self._now(), rng=self._rng, config=self._config)
         self._house.count(self.group, how)
         self._feed(event)
-        self._forget(worker_id)
-
-    def _forget(self, worker_id: str) -> None:
-        place = self._places.pop(worker_id, None)
-        if place is not None and place.permit is not None:
-            place.permit.give_back()
-        self._gone.set()
+        self._places.close(worker_id)
