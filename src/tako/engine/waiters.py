@@ -71,10 +71,7 @@ def park(
     """
     run = guard.find(store, run_id)
     if not guard.holds(run, worker_id=worker_id, epoch=epoch):
-        # An epoch belongs to one worker, so who names it is who parked; v0 names none, but itself.
-        if epoch is not None and run["parked_epoch"] == epoch:
-            return {"parked": True}
-        if epoch is None and run["parked_epoch"] == run["epoch"] and run["worker_id"] == worker_id:
+        if _has_parked(run, worker_id=worker_id, epoch=epoch):
             return {"parked": True}
         raise guard.stale(run)
     if runs is None:
@@ -101,6 +98,14 @@ def park(
     return {"parked": True}
 
 
+def _has_parked(run: sqlite3.Row, *, worker_id: str, epoch: int | None) -> bool:
+    """Whether this worker, at this epoch, is who let the run go."""
+    # An epoch belongs to one worker, so who names it is who parked; v0 names none, but itself.
+    if epoch is not None:
+        return bool(run["parked_epoch"] == epoch)
+    return bool(run["parked_epoch"] == run["epoch"] and run["worker_id"] == worker_id)
+
+
 def _go_on(branch: int, *, of_runs: bool) -> Parked:
     if of_runs:
         return {"parked": False} if branch == 0 else {"parked": False, "branch": branch - 1}
@@ -115,7 +120,7 @@ def defer(store: Store, *, run_id: str, worker_id: str, wake_at_ms: int | None, 
     """
     run = guard.find(store, run_id)
     if not guard.holds(run, worker_id=worker_id, epoch=None):
-        if run["worker_id"] == worker_id and run["parked_epoch"] == run["epoch"]:
+        if _has_parked(run, worker_id=worker_id, epoch=None):
             return
         raise guard.stale(run)
     wake_at_ms = now_ms if wake_at_ms is None else wake_at_ms
