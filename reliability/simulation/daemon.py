@@ -208,7 +208,7 @@ class SimulatedHost(AppHost):
         return SimulatedWriter(
             self.store,
             on_commit=self._on_commit,
-            on_fatal=self._fatal,
+            on_fatal=self.fatal,
             on_unavailable=self.rounds.store_changed,
             loop=loop,
             monotonic=self.clock.monotonic,

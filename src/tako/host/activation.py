@@ -47,7 +47,7 @@ def follow(host: AppHost, launch: Launch, told: Mapping[str, GroupRegistry], *, 
     """After `flip`: what this engine knows and starts is the new release's; workers of the old one drain."""
     host.config, host.release, host.variables = launch.config, launch.release, dict(launch.variables)
     host.secrets = secrets
-    host.take_secrets()
+    host.lookout.take_secrets()
     host.upkeep.retention_ms = round(launch.config.retention_s * 1000)
     host.alarms.alerter.reconfigure(launch.config.alerts)
     host.code = _code_of(host, launch.config)

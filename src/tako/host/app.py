@@ -24,7 +24,7 @@ from tako.engine.events import Ended, Event, Held, runs_of
 from tako.engine.upkeep import Upkeep
 from tako.engine.writer import Writer
 from tako.errors import ConfigError, StoreUnavailable, TakoError, Unauthorized, VersionMismatch
-from tako.host import lock, recovery, rescue
+from tako.host import lock, recovery
 from tako.host.admission import Admission
 from tako.host.alarms import Alarms
 from tako.host.code import Code
@@ -34,6 +34,7 @@ from tako.host.handlers import WORKER_COMMANDS, commands
 from tako.host.holding import Holding
 from tako.host.launch import Launch
 from tako.host.logbridge import LogBridge
+from tako.host.lookout import Lookout
 from tako.host.meter import Meter
 from tako.host.misfits import Misfits
 from tako.host.places import Places, make, places_of
@@ -46,7 +47,6 @@ from tako.host.tokens import Tokens
 from tako.host.view import View
 from tako.host.watch import RunWatch
 from tako.logs.hub import Hub
-from tako.logs.redact import redactor
 from tako.protocol import PROTOCOL_VERSION
 from tako.protocol.messages import Enqueued, NewRun
 from tako.rpc.auth import Peer, Principal, Role
@@ -55,8 +55,6 @@ from tako.rpc.server import Server
 from tako.supervisor.process import Process, Processes
 from tako.supervisor.spawn import SpawnRequest
 
-# Looking costs a stat a file, so a burst of enqueues shares one look.
-LOOK_AGAIN_S = 0.005
 # So many runs are stored in less time than anybody notices.
 A_FEW = 20
 REMEMBER_AGAIN_S = 1.0
@@ -123,7 +121,6 @@ class AppHost:
         self.code = Code(config.root, on_change=self.code_changed)
         self._lock = lock.Lock(self.places.lock)
         self._tasks: set[asyncio.Task[Any]] = set()
-        self._looked_at = float("-inf")
         self._noted: dict[str, str] = {}
         self.url = ""  # where the app answers, as soon as that is known
         self.neighbours: Callable[[], Mapping[str, str]] = dict  # where other apps of this machine answer, by name
@@ -161,8 +158,7 @@ class AppHost:
 
     def _wire(self, loop: asyncio.AbstractEventLoop) -> None:
         """Make the parts, and let them know of each other. Nothing runs yet but the writer."""
-        self._database = rescue.identity(self.places.database)
-        self.take_secrets()
+        self.lookout = Lookout(self)
         self.alarms = Alarms(self)
         self.deaths = Deaths(self)
         self.rounds = Rounds(self)
@@ -186,7 +182,7 @@ class AppHost:
             submit=self._submit_enqueue,
             check=self._submit_check,
             hurry=self.holding.claims.hurry,
-            look=self._look,
+            look=self.lookout.look,
         )
         self.server = Server(
             self.places.internal_socket,
@@ -201,7 +197,7 @@ class AppHost:
         return Writer(
             self.store,
             on_commit=self._on_commit,
-            on_fatal=self._fatal,
+            on_fatal=self.fatal,
             on_unavailable=self.rounds.store_changed,
             on_timed=self.meter.committed_in,
             on_answered=self._flush,
@@ -286,7 +282,8 @@ class AppHost:
         self._noted.update(facts)
         lock.write_engine_json(self.places.engine_json, {**self._engine_json(), **self._noted})
 
-    def _fatal(self, error: TakoError) -> None:
+    def fatal(self, error: TakoError) -> None:
+        """The engine cannot go on: take nothing more, and let whoever has started it know."""
         self.admission.closed = self.admission.closed or error.message
         self.alarms.fatal(error)
         self.on_fatal(error)
@@ -325,50 +322,10 @@ class AppHost:
     def _submit_check(self, news: Sequence[NewRun], deadline_mono_ms: int | None) -> Answer[list[Enqueued]]:
         return self.writer.ask(runs.check, news, deadline_mono_ms=deadline_mono_ms, is_short=len(news) <= A_FEW)
 
-    def look_now(self) -> None:
-        """Something was changed by a command of ours: notice it at once, new files too."""
-        self.code.changed()
-        self._looked_at = float("-inf")
-        self._look()
-
     def _flush(self) -> None:
         """What a transaction answers leaves with its last answer: a turn of the loop later is a lone caller's wait."""
         if self.has_begun:
             self.server.flush()
-
-    def _look(self) -> None:
-        """Before an enqueue: are code and secrets known those on disk, and is the store where it was?"""
-        now = self.clock.monotonic()
-        if now - self._looked_at < LOOK_AGAIN_S:
-            return
-        self._looked_at = now
-        if not self.is_fixed:
-            self.code.look()
-            self._look_at_secrets()
-        if rescue.identity(self.places.database) != self._database:
-            self.in_background(self._rescue())
-            raise StoreUnavailable(
-                f"{self.places.database} was deleted or replaced while the engine ran; nothing was enqueued",
-                cure="See the engine's terminal for what became of it, and start the engine again.",
-            )
-        rescue.require_room(self.places.database)
-
-    def _look_at_secrets(self) -> None:
-        stamp = self.secrets.stamp()
-        if stamp != self._secrets_stamp:
-            self.take_secrets()
-            self.groups.new_code()
-            self.on_code(["secrets"])
-
-    def take_secrets(self) -> None:
-        """From now on no line of the log holds one of these values."""
-        self._secrets_stamp = self.secrets.stamp()
-        self.hub.redact = redactor(self.secrets.load())
-
-    async def _rescue(self) -> None:
-        if self.admission.closed is None:
-            self.admission.closed = f"{self.places.database.name} was deleted or replaced while the engine ran"
-            self._fatal(await self.writer.do(rescue.rescue, self.places.database))
 
     # --- news -------------------------------------------------------------------------------------------------------
 

@@ -275,7 +275,7 @@ class Commands:
 
     def reload(self, connection: Connection, message: Message) -> Any:
         """Look at code, settings and secrets now; what has changed takes effect."""
-        self._host.look_now()
+        self._host.lookout.look_now()
         return {}
 
     async def test_alerts(self, connection: Connection, message: Message) -> Any:
