@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import fcntl
 import signal
+import time
 from collections.abc import Generator, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -50,6 +51,16 @@ def store() -> Iterator[Store]:
     store = Store.memory()
     yield store
     store.close()
+
+
+@pytest.fixture
+def utc(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Local times are those of UTC."""
+    monkeypatch.setenv("TZ", "UTC")
+    time.tzset()
+    yield
+    monkeypatch.undo()
+    time.tzset()
 
 
 # --- side by side, and alone ---

@@ -15,8 +15,9 @@ import pytest
 from tests.acceptance.apps import BROKEN_IMPORT, FASTAPI, FIVE_STEPS, GREET, greeting_app
 from tests.support.dev import Dev, kill, runtime_folder, until, write
 from tests.support.disk import Disk
+from tests.support.locks import locked
 from tests.support.loud import GREET as GREETS
-from tests.support.loud import Shop, Shopkeeper, locked
+from tests.support.loud import Shop, Shopkeeper
 
 import tako
 from tako.host import groups, holding

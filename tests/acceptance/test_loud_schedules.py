@@ -5,7 +5,8 @@ Hours that come twice or never: `tests/cron/test_ticker.py` and `test_expression
 
 from __future__ import annotations
 
-from tests.support.loud import Shopkeeper, locked
+from tests.support.locks import locked
+from tests.support.loud import Shopkeeper
 
 TOP = "import time\nfrom pathlib import Path\nfrom tako import Context, Cron, Every, workflow\n\n"
 HOURS_MS = 3_600_000

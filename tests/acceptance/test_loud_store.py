@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 from tests.acceptance.apps import greeting_app
 from tests.support.dev import Dev, write
-from tests.support.loud import GREET, Shopkeeper, locked
+from tests.support.locks import locked
+from tests.support.loud import GREET, Shopkeeper
 
 import tako
 from tako.host import rescue

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
-
-import pytest
 
 from tako.alerts.alert import Alert, Sender
 from tako.alerts.alerter import MAX_WAITING, Alerter
@@ -17,17 +15,6 @@ from tests.support.clock import FakeClock
 from tests.support.receivers import Hook, Mailbox, program
 
 PATIENCE_S = 20.0
-
-
-@pytest.fixture(autouse=True)
-def _no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("no_proxy", "127.0.0.1")
-
-
-@pytest.fixture
-def hook() -> Iterator[Hook]:
-    with Hook() as found:
-        yield found
 
 
 class Desk:

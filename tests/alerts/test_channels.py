@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -24,23 +23,6 @@ DEAD = Alert(
 )
 ONE = Notice(alert=DEAD, count=1, first_ms=1_700_000_000_000, last_ms=1_700_000_000_000)
 MANY = Notice(alert=DEAD, count=500, first_ms=1_700_000_000_000, last_ms=1_700_000_042_000)
-
-
-@pytest.fixture(autouse=True)
-def _no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("no_proxy", "127.0.0.1")
-
-
-@pytest.fixture
-def hook() -> Iterator[Hook]:
-    with Hook() as found:
-        yield found
-
-
-@pytest.fixture
-def mailbox() -> Iterator[Mailbox]:
-    with Mailbox() as found:
-        yield found
 
 
 def closed_port() -> int:

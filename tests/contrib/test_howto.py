@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import re
-import subprocess
-import sys
-import textwrap
 from pathlib import Path
 
 import pytest
 
+from tests.support import pages
+
 HOWTO = Path(__file__).parents[2] / "docs/howto"
-FILE = re.compile(r"^<!-- file: (\S+) -->\n```\w+\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 MORE = {
     "testing": {},
@@ -85,22 +81,7 @@ COMMANDS = {"django": ["manage.py", "test", "--parallel=1"]}
 
 @pytest.mark.parametrize("page", MORE)
 def test_a_page_works_as_it_is_printed(page: str, tmp_path: Path) -> None:
-    text = (HOWTO / f"{page}.md").read_text()
-    files = dict(FILE.findall(text))
-    assert len(files) == len(re.findall("^<!-- file:", text, re.MULTILINE)) > 1
-    for name, content in {**MORE[page], **files}.items():
-        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / name).write_text(textwrap.dedent(content))
+    files = pages.files_of(HOWTO / f"{page}.md")
+    assert len(files) > 1
 
-    done = subprocess.run(
-        [sys.executable, "-W", "error", *COMMANDS.get(page, ["-m", "pytest", "-q", "-p", "no:cacheprovider"])],
-        cwd=tmp_path,
-        env={"PATH": os.environ["PATH"], "HOME": str(tmp_path), "PYTHONDONTWRITEBYTECODE": "1"},
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
-
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert re.search(r"[1-9]\d* passed|Ran [1-9]\d* test", done.stdout + done.stderr)
+    pages.works(tmp_path, {**MORE[page], **files}, *COMMANDS.get(page, ()))

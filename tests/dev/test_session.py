@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Callable, Iterator
 from typing import Any, cast
 
@@ -51,9 +50,7 @@ class Stage:
 
 
 @pytest.fixture
-def stage(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Stage]]:
-    monkeypatch.setenv("TZ", "UTC")
-    time.tzset()
+def stage(utc: None) -> Iterator[Callable[..., Stage]]:
     made: list[Stage] = []
 
     def build(mode: Mode, **options: Any) -> Stage:
@@ -63,8 +60,6 @@ def stage(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Stage]]:
     yield build
     for one in made:
         one.session.close()
-    monkeypatch.undo()
-    time.tzset()
 
 
 def line(message: str, **more: Any) -> LogLine:

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -21,6 +19,7 @@ from tako.engine.store import Reader, Store
 from tako.engine.writer import Writer
 from tako.errors import DuplicateRun, StoreDamaged, StoreUnavailable, TakoError
 from tako.protocol.messages import Enqueued
+from tests.support.locks import locked
 
 Story = Callable[["House"], Awaitable[None]]
 
@@ -286,35 +285,13 @@ def test_a_commit_whose_log_is_complete_but_not_its_index_is_not_told_as_nothing
     tell(story)
 
 
-HOLDER = """
-import sqlite3, sys
-connection = sqlite3.connect(sys.argv[1], isolation_level=None)
-connection.execute("BEGIN IMMEDIATE")
-print("held", flush=True)
-sys.stdin.read()
-"""
-
-
-@contextmanager
-def locked_by_another(path: Path) -> Iterator[int]:
-    """Another process holds the write lock; its pid."""
-    with subprocess.Popen(
-        [sys.executable, "-c", HOLDER, str(path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
-    ) as holder:
-        assert holder.stdout is not None
-        assert holder.stdin is not None
-        assert holder.stdout.readline() == b"held\n"
-        yield holder.pid
-        holder.stdin.close()
-
-
 def test_a_locked_file_is_told_after_its_time_with_the_holder_s_pid(
     tell: Callable[..., None], path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def story(house: House) -> None:
         house.store.connection.execute("PRAGMA busy_timeout = 100").fetchall()
         await house.enqueue("before")
-        with locked_by_another(path) as pid:
+        with locked(path) as pid:
             turns = 0
             refused = house.enqueue("refused")
             while not refused.done():
@@ -335,7 +312,7 @@ def test_the_house_hears_once_that_the_store_cannot_be_written_and_once_that_it_
 ) -> None:
     async def story(house: House) -> None:
         house.store.connection.execute("PRAGMA busy_timeout = 50").fetchall()
-        with locked_by_another(path):
+        with locked(path):
             for run_id in ("a", "b"):
                 with pytest.raises(StoreUnavailable):
                     await house.enqueue(run_id)
@@ -354,7 +331,7 @@ def test_who_came_while_the_file_was_locked_waits_no_longer_than_who_came_first(
 
     async def story(house: House) -> None:
         house.store.connection.execute("PRAGMA busy_timeout = 1200").fetchall()
-        with locked_by_another(path):
+        with locked(path):
             started = time.monotonic()
             first = house.enqueue("first")
             await asyncio.wait([first], timeout=0.9)
@@ -377,7 +354,7 @@ def test_who_waited_its_time_behind_a_locked_file_is_refused_and_those_after_it_
         gate = threading.Event()
         with ExitStack() as stack:
             held = house.writer.ask(hold, gate, is_short=False)
-            held.then(lambda _: stack.enter_context(locked_by_another(path)))
+            held.then(lambda _: stack.enter_context(locked(path)))
             await asyncio.sleep(0)
             late = house.enqueue("late")
             now[0] = 60.0  # its turn comes when its patience is long at its end
@@ -590,7 +567,7 @@ def test_a_file_that_another_process_has_locked_is_not_waited_for_on_the_loop(
     tell: Callable[..., None], path: Path
 ) -> None:
     async def story(house: House) -> None:
-        with locked_by_another(path):
+        with locked(path):
             turns = 0
             answer = house.writer.ask(runs.enqueue, [{"id": "a", "workflow": "w", "payload_json": "{}"}], now_ms=1)
             waiting = asyncio.ensure_future(house.writer.read(ids))

@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-import time
-from collections.abc import Iterator
 from typing import Any, cast
 
 import pytest
@@ -13,13 +11,7 @@ from tako.protocol.messages import LogLine
 RUN = "01a20c3e-7b1d-7e50-8aa1-0d51c94f2a1c"
 
 
-@pytest.fixture(autouse=True)
-def utc(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setenv("TZ", "UTC")
-    time.tzset()
-    yield
-    monkeypatch.undo()
-    time.tzset()
+pytestmark = pytest.mark.usefixtures("utc")
 
 
 def line(message: str, **more: Any) -> LogLine:

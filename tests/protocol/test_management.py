@@ -4,26 +4,20 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import get_args, get_type_hints
+from typing import get_args
 
 import pytest
 
 from tako.protocol import management
+from tests.support import shapes
 
 PAGE = (Path(__file__).parents[2] / "docs/reference/protocol.md").read_text()
-SHAPES = [
-    name
-    for name, found in vars(management).items()
-    if hasattr(found, "__required_keys__") and found.__module__ == management.__name__
-]
+SHAPES = shapes.shapes_of(management)
 
 
 @pytest.mark.parametrize("name", SHAPES)
 def test_every_shape_says_what_it_is_and_its_types_exist(name: str) -> None:
-    shape = getattr(management, name)
-
-    assert shape.__doc__
-    assert get_type_hints(shape)
+    shapes.says_what_it_is(management, name)
 
 
 def test_the_page_has_every_command_and_no_other() -> None:

@@ -3,26 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import get_type_hints
 
 import pytest
 
 from tako.protocol import control, messages
+from tests.support import shapes
 
 SPEC = (Path(__file__).parents[2] / "SPEC.md").read_text()
-SHAPES = [
-    name
-    for name, found in vars(messages).items()
-    if hasattr(found, "__required_keys__") and found.__module__ == messages.__name__
-]
+SHAPES = shapes.shapes_of(messages)
 
 
 @pytest.mark.parametrize("name", SHAPES)
 def test_every_shape_says_what_it_is_and_its_types_exist(name: str) -> None:
-    shape = getattr(messages, name)
-
-    assert shape.__doc__
-    assert get_type_hints(shape)
+    shapes.says_what_it_is(messages, name)
 
 
 @pytest.mark.parametrize("name", ["NewRun", "ClaimedRun"])

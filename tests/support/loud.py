@@ -7,10 +7,7 @@ it over its socket, as an app's own process does.
 from __future__ import annotations
 
 import re
-import subprocess
-import sys
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -172,26 +169,3 @@ class Shop(RunningHost):
 
 
 Shopkeeper = Callable[..., Shop]
-
-LOCKER = """
-import sqlite3, sys
-connection = sqlite3.connect(sys.argv[1], isolation_level=None)
-connection.execute("BEGIN IMMEDIATE")
-print("locked", flush=True)
-sys.stdin.read()
-"""
-
-
-@contextmanager
-def locked(database: Path) -> Iterator[int]:
-    """Another process holds the store's write lock; its pid."""
-    with subprocess.Popen(
-        [sys.executable, "-c", LOCKER, str(database)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
-    ) as locker:
-        assert locker.stdin is not None
-        assert locker.stdout is not None
-        assert locker.stdout.readline() == b"locked\n"
-        try:
-            yield locker.pid
-        finally:
-            locker.stdin.close()
