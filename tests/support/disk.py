@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import subprocess
 from collections.abc import Iterator
@@ -19,11 +20,9 @@ class Disk:
     @contextlib.contextmanager
     def full(self, *, but_for: int = 0) -> Iterator[None]:
         """No room on it, but for so many bytes."""
-        found = os.statvfs(self.folder)
         fd = os.open(self._filler, os.O_WRONLY | os.O_CREAT)
         try:
-            size = found.f_bavail * found.f_frsize - but_for
-            os.posix_fallocate(fd, 0, max(4096, size - size % 4096))
+            self._take(fd, but_for)
             if not but_for:
                 with contextlib.suppress(OSError):
                     while os.write(fd, b"x" * 4096):
@@ -32,6 +31,20 @@ class Disk:
         finally:
             os.close(fd)
             self._filler.unlink()
+
+    def _take(self, fd: int, but_for: int) -> None:
+        while True:
+            found = os.statvfs(self.folder)
+            left = found.f_bavail * found.f_frsize - but_for
+            if left < 4096:
+                return
+            try:
+                os.posix_fallocate(fd, 0, left - left % 4096)
+            except OSError as error:
+                if error.errno != errno.ENOSPC:  # somebody has written meanwhile, so there is less: look again
+                    raise
+            else:
+                return
 
     @contextlib.contextmanager
     def without_inodes(self) -> Iterator[None]:
