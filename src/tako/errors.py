@@ -75,7 +75,7 @@ class PayloadError(EnqueueError):
 
 
 class QueueFull(EnqueueError):
-    """The workflow has as many unfinished runs as its `max_pending` allows."""
+    """The workflow has as many unfinished runs as its `max_pending` allows; nothing was stored. Try again later."""
 
     code = "queue_full"
 
@@ -87,7 +87,10 @@ class DuplicateRun(EnqueueError):
 
 
 class StoreUnavailable(EnqueueError):
-    """The store cannot take writes now: disk full, locked by another process, engine stopping or not answering."""
+    """The store cannot take writes now: disk full, locked by another process, engine stopping or not answering.
+
+    Nothing was stored. It goes on by itself when the cause is gone; `detail["reason"]` names it for programs.
+    """
 
     code = "store_unavailable"
 
@@ -95,8 +98,8 @@ class StoreUnavailable(EnqueueError):
 class EnqueueUnknown(EnqueueError):
     """The connection died between send and reply and did not come back: the run may or may not be stored.
 
-    `run_id` is the id it has if it is; `tako.get_run(run_id)` answers once the engine is back. Enqueueing again
-    with the same key or the same id is safe.
+    `run_id` is the id it has if it is; `tako.get_run(run_id)` answers once the engine is back. Enqueueing again is safe
+    with a key; without one, look first.
     """
 
     code = "enqueue_unknown"
@@ -114,7 +117,7 @@ class NoEngine(EnqueueError):
 
 
 class RunFailed(TakoError):
-    """The run ended `dead`. The message carries the remote traceback."""
+    """The run ended `dead`. The message carries the remote traceback; mend the cause, then `run.retry()`."""
 
     code = "run_failed"
 
@@ -144,7 +147,7 @@ class UnknownSignal(TakoError):
 
 
 class SignalTimeout(TakoError):
-    """`wait_for` reached its timeout and had no `default`."""
+    """`wait_for` reached its timeout and had no `default`. Catch it in the handler, or the attempt fails."""
 
     code = "signal_timeout"
 

@@ -42,7 +42,7 @@ class Stop(Exception):
 
 
 class _Base:
-    """What both contexts are: who the run is."""
+    """Who the run is: `run_id`, `workflow`, `attempt` (1 is the first), `key` (None if it has none)."""
 
     __slots__ = ("_runner", "_scheduled_for_ms", "_zone", "attempt", "key", "run_id", "workflow")
 
@@ -81,11 +81,12 @@ class _Base:
 
     @property
     def log(self) -> Logger:
-        """A logger whose lines carry the run's id."""
+        """A logger whose lines carry the run's id: `ctx.log.info("charged", order=7)`."""
         return self._runner.log
 
     def stop(self, reason: str) -> Exception:
-        """An exception to raise: `raise ctx.stop("the order was withdrawn")` ends the run as cancelled."""
+        """An exception to raise: `raise ctx.stop("the order was withdrawn")` ends the run, and its children, as
+        cancelled. Nothing is retried."""
         return Stop(str(reason) or "stopped")
 
     def __repr__(self) -> str:
@@ -130,10 +131,19 @@ class Context(_Base):
     ) -> Any:
         """Call `fn(*args)`, save what it returns and give that back; or give back what was saved before.
 
-        At least once until the engine has acknowledged the value, never again after that.
+        The value is durable when this returns. Until then `fn` may run more than once (its process may die behind its
+        side effect), and never again after that: `f"{ctx.run_id}:{name}"` is an idempotency key for others.
+
+        `name` is used once in an attempt. `retries` are executions after the first, within this attempt. `timeout` None
+        is the workflow's `step_timeout`. `returns` is the value's type where `fn` has no annotation; what is given back
+        has taken the way through JSON, the first time too. Keywords of `fn` go into a `functools.partial`.
 
         Raises:
-            StepResultError: the value cannot be stored, or no longer reads back. Not retried.
+            StepResultError: the value cannot be stored, or no longer reads back; names the path. Not retried. Annotate
+                `fn`, or return a reference to what is too large.
+            StepError: the name was used already, or an option cannot be. Not retried.
+            TimeoutError: `fn` took too long. (A sync one cannot be interrupted: its whole attempt fails then.)
+            Exception: what `fn` raised, when its retries are used up. Nothing was saved.
         """
         return self._runner.step(check_name(name), fn, args, step_options(fn, retries, timeout, returns))
 
@@ -177,18 +187,30 @@ class Context(_Base):
         timeout: Duration | None = None,
         returns: Any = None,
     ) -> Any:
-        """Steps name[0], name[1], ..., one an item. Waits for all, then raises the first error and lists the rest."""
+        """Steps name[0], name[1], ..., one an item, `limit` of them at a time; the results in the order of the items.
+
+        Each is a step of its own: what is saved when a worker dies is not done again. The options are those of `step`,
+        for each item.
+
+        Raises:
+            Exception: the first error, when all have ended; the others are listed in its notes. With
+                `return_exceptions` they are in the list, in their places.
+        """
         chosen = step_options(fn, retries, timeout, returns)
         return self._runner.map(
             check_name(name), fn, items, chosen, limit=check_limit(limit), return_exceptions=return_exceptions
         )
 
     def sleep(self, name: str, duration: Duration) -> None:
-        """Go on after a while. More than a few seconds park the run and free the worker."""
+        """Go on after a while: text such as "10m", seconds, or a timedelta.
+
+        More than 3 s park the run: it holds no worker, survives restarts and deploys, and goes on, in any worker, from
+        the first line of the handler with all that was saved. Time spent asleep does not count for `timeout`.
+        """
         self._runner.sleep(check_name(name), options.duration_ms(duration, what=f"sleep {name!r}"))
 
     def sleep_until(self, name: str, when: datetime) -> None:
-        """Go on at a time, which has a time zone."""
+        """Go on at a time, which has a time zone; at once, if it is past. Parks as `sleep` does."""
         self._runner.sleep_until(check_name(name), options.instant_ms(when, what=f"sleep_until {name!r}"))
 
     @overload
@@ -198,10 +220,15 @@ class Context(_Base):
     def wait_for(self, signal: Signal[T], *, timeout: Duration | None, default: D) -> T | D: ...
 
     def wait_for(self, signal: Signal[Any], *, timeout: Duration | None, default: Any = MISSING) -> Any:
-        """The next value of a signal; parks until there is one. `timeout=None` waits for ever.
+        """The next value of a signal: one that is kept for this run already, else the run parks until there is one.
+
+        `timeout` must be said; None waits for ever. Values come in the order of sending, each to one wait, and what was
+        received stays received: the wait gives the same value when the handler runs again.
 
         Raises:
             SignalTimeout: none came in time, and there is no `default`.
+            StepError: the workflow does not declare the signal, so nobody could send it.
+            PayloadError: the value is not of the signal's type. The run is dead then; send a right one and retry it.
         """
         timeout_ms = timeout_of(signal, timeout)
         return self._runner.wait_for(signal.name, timeout_ms, receiver(signal, default))
@@ -209,7 +236,11 @@ class Context(_Base):
     def start(self, name: str, workflow: Workflow[P, R] | Prepared[P, R], *args: P.args, **kwargs: P.kwargs) -> Run[R]:
         """Enqueue a child run under this name, once, whatever happens to this one; `workflow.using(...)` will do too.
 
-        Broken workers do not refuse it: it is stored, and shown as blocked. It is cancelled with this run.
+        Durable when this returns. Broken workers do not refuse it: it is stored, and shown as blocked. It is cancelled
+        with this run, and outlives any other end of it.
+
+        Raises:
+            PayloadError, QueueFull, UnknownWorkflow: neither the child nor the step was stored.
         """
         found: Run[R] = self._runner.start(check_name(name), workflow, args, kwargs)
         return found
@@ -221,7 +252,7 @@ class Context(_Base):
     def gather(self, *runs: Run[T], return_exceptions: bool) -> list[T | Exception]: ...
 
     def gather(self, *runs: Run[Any], return_exceptions: bool = False) -> Any:
-        """The results of child runs, in order. Waits for all of them, and holds no worker meanwhile.
+        """The results of runs, children or others, in order. Waits for all of them, and holds no worker meanwhile.
 
         Raises:
             RunFailed, RunCancelled: the first child that ended so; the others are listed in it. With

@@ -28,12 +28,12 @@ class Current:
 
     @property
     def data_dir(self) -> str:
-        """A folder that survives releases."""
+        """A folder of the app's own that survives releases, and is in its backups. It is there."""
         return runtime.environment().data_dir
 
     @property
     def url(self) -> str:
-        """Where the app answers; "" when it has no address."""
+        """Where the app answers, such as "https://shop.example.com"; "" when it has no address."""
         return os.environ.get(env.url_variable(self.app), "")
 
     def __repr__(self) -> str:

@@ -22,7 +22,12 @@ _PAGE = 100
 
 
 def get_run(id: str) -> "Run[Any]":
-    """The run with this id. Raises RunNotFound: it never existed, or was removed after its retention."""
+    """The run with this id.
+
+    Raises:
+        RunNotFound: it never existed, or was removed after its retention.
+        StoreUnavailable: the engine does not answer within 5 s.
+    """
     return run_of(ask(("get_run", {"id": id})))
 
 
@@ -41,7 +46,10 @@ def runs(
     key: str | None = None,
     limit: int | None = None,
 ) -> "Iterator[Run[Any]]":
-    """Runs, the newest first, fetched page by page. `since` and `until` are times, or how long ago."""
+    """Runs, the newest first, fetched page by page as they are looked at. What is None is not asked for.
+
+    `since` and `until` are of when they were enqueued: an aware datetime, or how long ago ("1h"). `limit` None is all.
+    """
     pages = _Pages(workflow, status, since, until, group, key, limit)
     while (request := pages.next_request()) is not None:
         yield from pages.read(ask(request))

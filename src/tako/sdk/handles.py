@@ -32,6 +32,9 @@ class Run(Generic[R]):
     """A run: `id`, and what can be asked of the engine about it. Two handles of one run are equal.
 
     `is_new` is False when a key had an unfinished run already, which this is then.
+
+    Every question takes a round trip, and raises RunNotFound when the run is there no more (its retention is over), and
+    StoreUnavailable when the engine does not answer within 5 s.
     """
 
     __slots__ = ("_info", "_values", "_workflow", "id", "is_new")
@@ -81,8 +84,7 @@ class Run(Generic[R]):
     def status(self) -> "ShownStatus":
         """pending, running, sleeping, waiting, limited, blocked, succeeded, cancelled or dead; asks the engine.
 
-        Raises:
-            RunNotFound: it was removed after its retention.
+        `limited` waits for a permit of `concurrency` or `rate`; `blocked` is due, and no worker can take it now.
         """
         return _status_of(self._ask(self._get()))
 
@@ -91,7 +93,7 @@ class Run(Generic[R]):
         return _status_of(await self._aask(self._get()))
 
     def steps(self) -> "list[Step]":
-        """The steps that were saved, in order."""
+        """The steps that were saved, in the order of saving; sleeps, waits and children among them."""
         return _steps_of(self._ask(self._get("steps")))
 
     async def asteps(self) -> "list[Step]":
@@ -99,12 +101,12 @@ class Run(Generic[R]):
         return _steps_of(await self._aask(self._get("steps")))
 
     def result(self, timeout: "Duration | None" = "30s") -> R:
-        """What the handler returned, as soon as it has; `timeout=None` waits for ever.
+        """What the handler returned, as soon as it has, in its type. `timeout` is a duration; None waits for ever.
 
         Raises:
             RunFailed: the run is dead; the message carries the remote traceback.
-            RunCancelled: the run was cancelled.
-            TimeoutError: it has not ended yet. It goes on.
+            RunCancelled: the run was cancelled, or stopped itself.
+            TimeoutError: it has not ended yet. It goes on; ask again.
         """
         deadline = _Deadline(timeout)
         while True:
@@ -127,10 +129,12 @@ class Run(Generic[R]):
             deadline.check(info)
 
     def cancel(self, reason: str = "") -> None:
-        """Cancel the run and its children. On return no further step starts and no result is saved.
+        """Cancel the run and its children. On return that is durable: no further step starts and no result is saved.
+
+        A step that is being executed may still end, unseen. Twice is harmless.
 
         Raises:
-            RunFinished: it has ended already.
+            RunFinished: it has succeeded, or is dead.
         """
         self._info = self._ask(self._cancel(reason))
 
@@ -139,7 +143,14 @@ class Run(Generic[R]):
         self._info = await self._aask(self._cancel(reason))
 
     def retry(self, *, from_step: str | None = None) -> None:
-        """Run it again: a dead or cancelled run from its last saved step, or any ended one `from_step` on."""
+        """Run an ended run again, with all its retries: behind its last saved step, or from `from_step` on, which is
+        then done again. Durable on return. Children that did not succeed are retried too.
+
+        Raises:
+            IllegalMove: it has not ended. Wait, or cancel it first.
+            DuplicateRun: another unfinished run has its key by now.
+            StepError: it has saved no step of that name; says which it has.
+        """
         self._info = self._ask(self._retry(from_step))
 
     async def aretry(self, *, from_step: str | None = None) -> None:

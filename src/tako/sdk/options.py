@@ -151,9 +151,13 @@ def retry_of(value: "int | Retry", *, what: str = "retries") -> Retry:
 class Cron:
     """A five-field cron line: minute, hour, day of month, month, day of week (0 and 7 are Sunday, names allowed).
 
-    `catch_up="latest"` fires once for what was missed while the engine was away, if that is not older than
-    `catch_up_window`; "none" never does. `overlap` says what happens when the last run is not finished yet. A fire
-    that comes later than `grace` is shown as late by `tako status`.
+    `tz` names a time zone. A time that does not exist on a day fires right after the gap, one that exists twice fires
+    once. `catch_up="latest"` fires once for what was missed while the engine was away, if that is not older than
+    `catch_up_window`; "none" never does. `overlap` says what happens when the last run is not finished yet: "skip",
+    "allow", "queue" (one, for afterwards) or "replace" (the last run is cancelled). A fire that comes later than
+    `grace` is shown as late by `tako status`.
+
+    Raises ValueError: names the option and what would do.
     """
 
     __slots__ = ("catch_up", "catch_up_window_ms", "expression", "grace_ms", "overlap", "tz")

@@ -23,10 +23,8 @@ if TYPE_CHECKING:
 def enqueue(name: str, args: "Mapping[str, Any] | None" = None, /, **given: "Unpack[UsingOptions]") -> "Run[Any]":
     """Enqueue by name, for apps that must boot while a workflow file is broken. Options as in `using`.
 
-    The arguments are checked by the engine, or here if this process has imported the workflow.
-
-    Raises:
-        EnqueueError: nothing was stored (except EnqueueUnknown); the subclass says why.
+    Durable when this returns. The arguments are checked by the engine, or here if this process has imported the
+    workflow. Raises what `Workflow.enqueue` raises; a name that no code declares is UnknownWorkflow, with the nearest.
     """
     run, using, values = _by_name(name, args, given)
     stored = runtime.engine().enqueue((run,), deadline_s=using.deadline_s, immediate=using.immediate)[0]

@@ -77,8 +77,13 @@ def workflow(
 def workflow(fn: Any = None, /, **options: Any) -> Any:
     """Declare a durable workflow. Its first parameter is the context: `def` gets Context, `async def` AsyncContext.
 
+    Durations are text such as "90s" or "1h30m", seconds, or a timedelta; None is no limit. `retries` counts attempts
+    after the first. `key`, `concurrency_key` and the key of a `Rate` are templates over the arguments:
+    `"order:{order_id}"`. Each option is described in docs/reference/sdk.md.
+
     Raises:
-        DefinitionError: the declaration cannot work; names file and line.
+        DefinitionError: the declaration cannot work; names file and line. In a worker that is a failed start, which the
+            next enqueue tells.
     """
     if fn is None:
         return lambda fn: Workflow(fn, options)
@@ -121,8 +126,15 @@ class Workflow(Generic[P, R]):
     def enqueue(self, /, *args: P.args, **kwargs: P.kwargs) -> Run[R]:
         """Ask for a run. When this returns, it is stored and survives every crash; blocks for one round trip.
 
+        While a worker of new code boots, that takes until it has said what it knows, 5 s at most (`using(deadline=...)`
+        says another time). `is_new` of the run is False if an unfinished one has the key: then it is that one.
+
         Raises:
-            EnqueueError: nothing was stored (except EnqueueUnknown); the subclass says why.
+            PayloadError: the arguments do not fit; names which. Nothing was sent.
+            WorkerUnhealthy: no worker can start, and why. Mend the cause, or say `using(if_unhealthy="hold")`.
+            UnknownWorkflow, QueueFull, DuplicateRun, StoreUnavailable, NoEngine: what their names say. All of these are
+                EnqueueErrors, and nothing was stored.
+            EnqueueUnknown: nobody knows whether it was stored; its `run_id` can be asked for later.
         """
         return _enqueue(self, NOTHING, args, kwargs)
 
@@ -133,7 +145,11 @@ class Workflow(Generic[P, R]):
         return _handle(self, stored[0], values)
 
     def enqueue_many(self, items: Iterable[Mapping[str, Any]]) -> list[Run[R]]:
-        """Ask for many runs, in one transaction: all or none. Each item is the arguments by name."""
+        """Ask for many runs, in one transaction: all or none. Each item is the arguments by name.
+
+        Durable when this returns; in the order of the items. All together must fit into one request of 1 MiB.
+        Raises what `enqueue` raises; a PayloadError names the item too.
+        """
         return _enqueue_many(self, NOTHING, items)
 
     async def aenqueue_many(self, items: Iterable[Mapping[str, Any]]) -> list[Run[R]]:
@@ -152,7 +168,12 @@ class Workflow(Generic[P, R]):
     # --- runs ---
 
     def find(self, *, key: str) -> Run[R]:
-        """The newest run with this key, finished ones too. Raises RunNotFound."""
+        """The newest run with this key, ended ones too, as long as they are kept.
+
+        Raises:
+            RunNotFound: there is none.
+            StoreUnavailable: the engine does not answer within 5 s.
+        """
         from tako.sdk import finding
 
         return finding.find(self, key)
@@ -164,10 +185,16 @@ class Workflow(Generic[P, R]):
         return await finding.afind(self, key)
 
     def signal(self, run: Run[Any] | str, signal: Signal[T], value: T, *, id: str | None = None) -> None:
-        """Send a value to a run, given as a Run or as its key. The same `id` twice is kept once.
+        """Send a value to a run, given as a Run or as the key of an unfinished one.
+
+        Durable when this returns: delivered to the wait that waits for it, or kept for the next one. The same `id`
+        twice is kept once; without one, each call is another signal.
 
         Raises:
-            UnknownSignal, RunNotFound, RunFinished, PayloadError: nothing was sent.
+            UnknownSignal: the workflow does not declare it.
+            PayloadError: the value does not fit the signal's type.
+            RunNotFound, RunFinished: nobody will ever take it.
+            StoreUnavailable: it cannot be stored now. In each case nothing was sent.
         """
         from tako.sdk import sending
 
@@ -182,7 +209,11 @@ class Workflow(Generic[P, R]):
     # --- in tests ---
 
     def run_inline(self, /, *args: P.args, **kwargs: P.kwargs) -> R:
-        """Call the handler here and now, without an engine: steps run directly, sleeps do not wait. For tests."""
+        """Call the handler here and now, without an engine: steps run directly, sleeps do not wait. For tests.
+
+        Arguments, steps and result take the way through JSON as they do in earnest. Nothing is stored, nothing is
+        retried, and a wait needs a `default`. `tako.testing` has the real engine.
+        """
         from tako.sdk import inline
 
         found: R = inline.run(self, args, kwargs)
