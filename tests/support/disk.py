@@ -9,6 +9,8 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
+_PAGE = 4096
+
 
 class Disk:
     """A file system of its own in `folder`. `full` fills it."""
@@ -25,7 +27,7 @@ class Disk:
             self._take(fd, but_for)
             if not but_for:
                 with contextlib.suppress(OSError):
-                    while os.write(fd, b"x" * 4096):
+                    while os.write(fd, b"x" * _PAGE):
                         pass
             yield
         finally:
@@ -33,18 +35,21 @@ class Disk:
             self._filler.unlink()
 
     def _take(self, fd: int, but_for: int) -> None:
-        while True:
-            found = os.statvfs(self.folder)
-            left = found.f_bavail * found.f_frsize - but_for
-            if left < 4096:
-                return
+        """What is free, as far as it goes: others may write meanwhile, so a little less each time that it does not."""
+        left = self._free() - but_for
+        while left >= _PAGE:
             try:
-                os.posix_fallocate(fd, 0, left - left % 4096)
+                os.posix_fallocate(fd, 0, left - left % _PAGE)
             except OSError as error:
-                if error.errno != errno.ENOSPC:  # somebody has written meanwhile, so there is less: look again
+                if error.errno != errno.ENOSPC:
                     raise
+                left = min(left - _PAGE, self._free() - but_for)
             else:
                 return
+
+    def _free(self) -> int:
+        found = os.statvfs(self.folder)
+        return found.f_bavail * found.f_frsize
 
     @contextlib.contextmanager
     def without_inodes(self) -> Iterator[None]:
