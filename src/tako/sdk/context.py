@@ -240,7 +240,8 @@ class Context(_Base):
         with this run, and outlives any other end of it.
 
         Raises:
-            PayloadError, QueueFull, UnknownWorkflow: neither the child nor the step was stored.
+            StepError: the arguments do not fit, or an option of `using` means nothing for a child. Not retried.
+            QueueFull, DuplicateRun: what their names say. Neither the child nor the step was stored.
         """
         found: Run[R] = self._runner.start(check_name(name), workflow, args, kwargs)
         return found
