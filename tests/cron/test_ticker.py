@@ -362,3 +362,33 @@ def test_the_service_fires_what_is_due_and_knows_when_to_look_again(tmp_path: Pa
         store.close()
 
     asyncio.run(story())
+
+
+def test_a_mistake_of_ours_in_one_round_is_told_and_the_next_one_comes(
+    store: Store, clock: FakeClock, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(ticker, "_RETRY_S", 0.0)
+
+    async def story() -> None:
+        bugs: list[dict[str, Any]] = []
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: bugs.append(context))
+        heard = asyncio.Event()
+        writer = Writer(store, on_commit=lambda events: None, loop=asyncio.get_running_loop())
+        service = ticker.Ticker(writer, clock=clock, on_ticked=lambda ticked: heard.set())
+        real = service.run_once
+
+        async def fails_once(now_ms: int) -> ticker.Ticked:
+            if not bugs:
+                raise ZeroDivisionError
+            return await real(now_ms)
+
+        monkeypatch.setattr(service, "run_once", fails_once)
+        service.start()
+        await asyncio.wait_for(heard.wait(), 20)
+        await service.stop()
+        await writer.stop()
+
+        assert [type(bug["exception"]) for bug in bugs] == [ZeroDivisionError]
+        assert "schedules could not fire, by a mistake of Tako's: ZeroDivisionError()" in caplog.text
+
+    asyncio.run(story())

@@ -141,6 +141,33 @@ def test_a_store_that_is_locked_for_a_while_stops_nothing_for_good(
     tell(tmp_path, clock, story)
 
 
+def test_a_mistake_of_ours_in_one_round_is_told_and_the_next_one_comes(
+    tmp_path: Path, clock: FakeClock, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(dispatcher, "_RETRY_S", 0.0)
+
+    async def story(house: House) -> None:
+        bugs: list[dict[str, Any]] = []
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: bugs.append(context))
+        real = house.dispatcher.run_once
+
+        async def fails_once(now_ms: int) -> int:
+            if not bugs:
+                raise ZeroDivisionError
+            return await real(now_ms)
+
+        monkeypatch.setattr(house.dispatcher, "run_once", fails_once)
+        await house.enqueue(delay_ms=1)
+        clock.advance(ms=1)
+        house.dispatcher.start()
+
+        assert await asyncio.wait_for(house.ready.get(), TIMEOUT_S) == ("w", "ready")
+        assert [type(bug["exception"]) for bug in bugs] == [ZeroDivisionError]
+        assert "due runs could not be made ready, by a mistake of Tako's: ZeroDivisionError()" in caplog.text
+
+    tell(tmp_path, clock, story)
+
+
 def test_an_alarm_that_rings_during_a_round_is_not_lost(
     tmp_path: Path, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:

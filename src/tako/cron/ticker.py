@@ -144,6 +144,11 @@ class Ticker:
             # Disk full or locked: what is due stays due, and the next round finds it.
             log.warning("schedules could not fire: %s", error.message)
             next_ms = self._clock.now_ms() + round(_RETRY_S * 1000)
+        except Exception as error:  # a mistake of ours in one round: schedules must not stand still for good
+            log.error("schedules could not fire, by a mistake of Tako's: %r", error)
+            words = {"message": "a round of the ticker failed", "exception": error}
+            asyncio.get_running_loop().call_exception_handler(words)
+            next_ms = self._clock.now_ms() + round(_RETRY_S * 1000)
         finally:
             self._round = None
         if self._again:

@@ -93,14 +93,21 @@ class Dispatcher:
         except TakoError as error:
             # Disk full or locked: what is due stays due. The loop must go on, for it is what notices the recovery.
             log.warning("due runs could not be made ready: %s", error.message)
-            self._round = None
-            self._expect(self._clock.now_ms() + round(_RETRY_S * 1000))
-            return
+            next_ms = self._after_a_failure()
+        except Exception as error:  # a mistake of ours in one round: runs must not wait for good
+            log.error("due runs could not be made ready, by a mistake of Tako's: %r", error)
+            words = {"message": "a round of the dispatcher failed", "exception": error}
+            asyncio.get_running_loop().call_exception_handler(words)
+            next_ms = self._after_a_failure()
         self._round = None
         if self._again:
             self._expect(self._clock.now_ms())
         elif next_ms is not None:
             self._expect(next_ms)
+
+    def _after_a_failure(self) -> int:
+        self._again = False  # not at once, whoever rings
+        return self._clock.now_ms() + round(_RETRY_S * 1000)
 
     def _expect(self, due_ms: int) -> None:
         """Something is due then: the alarm must not ring later."""
