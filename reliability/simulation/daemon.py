@@ -25,6 +25,7 @@ from tako.host.app import AppHost
 from tako.host.groups import Groups
 from tako.host.launch import Launch
 from tako.host.lock import Lock
+from tako.host.lookout import Lookout
 from tako.host.places import Places, places_in
 from tako.logs.hub import Hub
 from tako.protocol import env, envelope
@@ -120,6 +121,16 @@ class _SimulatedLock(Lock):
 
     def release(self) -> None:
         self._is_taken = False
+
+
+class SimulatedLookout(Lookout):
+    """Files and secrets are what the world says."""
+
+    def look(self) -> None:
+        """Nothing is ever other than it was said to be."""
+
+    def take_secrets(self) -> None:
+        """There are none."""
 
 
 class SimulatedHost(AppHost):
@@ -228,11 +239,8 @@ class SimulatedHost(AppHost):
             self._world.oracle.fail("internal", message)
         super().say(level, message, **fields)
 
-    def _look(self) -> None:
-        """Files and secrets are what the world says."""
-
-    def take_secrets(self) -> None:
-        """There are none."""
+    def _make_lookout(self) -> Lookout:
+        return SimulatedLookout(self)
 
     def _stop_at_once(self, error: TakoError) -> None:
         count("daemon stopped, its disk failed")

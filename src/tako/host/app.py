@@ -158,7 +158,7 @@ class AppHost:
 
     def _wire(self, loop: asyncio.AbstractEventLoop) -> None:
         """Make the parts, and let them know of each other. Nothing runs yet but the writer."""
-        self.lookout = Lookout(self)
+        self.lookout = self._make_lookout()
         self.alarms = Alarms(self)
         self.deaths = Deaths(self)
         self.rounds = Rounds(self)
@@ -207,6 +207,9 @@ class AppHost:
 
     def _make_groups(self) -> Groups:
         return Groups(self)
+
+    def _make_lookout(self) -> Lookout:
+        return Lookout(self)
 
     def begin(self, *, proven: Collection[str] = ()) -> None:
         """Boot a probe of each group, but for those that a gate has `proven`; let due runs and schedules fire.
