@@ -75,11 +75,14 @@ def leak(ctx: Context, value: str) -> str:
 """
 
 
+FILES = {"workflows/shop.py": SHOP, "tako.toml": 'name = "bookshop"\n'}
+
+
 class Bookshop(Dev):
     """`tako dev --no-web` in a folder of its own."""
 
-    def __init__(self, folder: Path) -> None:
-        write(folder, {"workflows/__init__.py": "", "workflows/shop.py": SHOP, "tako.toml": 'name = "bookshop"\n'})
+    def __init__(self, folder: Path, files: Mapping[str, str] = FILES) -> None:
+        write(folder, {"workflows/__init__.py": "", **files})
         super().__init__(folder, "--no-web", "--dashboard-port", str(free_port()))
 
     @property
