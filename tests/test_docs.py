@@ -106,6 +106,13 @@ def test_every_key_of_tako_toml_is_in_the_reference() -> None:
     assert [key for key in keys if not re.search(rf"\b{key}\b", reference)] == []
 
 
+def test_the_page_of_signatures_is_what_the_code_says() -> None:
+    made = runpy.run_path(str(ROOT / "scripts/reference"))["text"]()
+
+    assert (ROOT / "docs/reference/signatures.md").read_text() == made, "run scripts/reference"
+    assert re.findall(r"^def (\w+)\(", made, re.MULTILINE).count("step") == 1
+
+
 @pytest.mark.parametrize("block", of_language("console"), ids=str)
 def test_console_blocks_name_commands_and_options_that_exist(block: Block) -> None:
     for line in block.text.splitlines():
