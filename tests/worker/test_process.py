@@ -39,6 +39,31 @@ def test_a_run_is_executed_and_its_result_told(engine: Engine, start: Start) -> 
     assert json.loads(finish["result_json"]) == 3
 
 
+MIXED = """
+    import sys
+    from tako import AsyncContext, Context, workflow
+
+    @workflow
+    def plain(ctx: Context) -> bool:
+        return "asyncio" in sys.modules
+
+    @workflow
+    async def awaited(ctx: AsyncContext) -> bool:
+        return "asyncio" in sys.modules
+"""
+
+
+def test_a_def_handler_beside_async_ones_does_not_wait_for_asyncio(engine: Engine, start: Start) -> None:
+    engine.give("plain")
+    start(MIXED)
+
+    assert engine.wait("finish")["result_json"] == "false"
+    engine.give("awaited")
+    assert engine.wait("finish", count=2)["result_json"] == "true"
+    engine.give("plain")
+    assert engine.wait("finish", count=3)["outcome"] == "succeeded"
+
+
 def test_a_claim_that_waits_is_answered_when_there_is_a_run(engine: Engine, start: Start) -> None:
     start(ADD)
     waiting = engine.wait("claim_runs", count=2)

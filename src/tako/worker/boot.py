@@ -50,7 +50,7 @@ class Boot:
         self.files: Sequence[str] = ()
         self.workflows: Mapping[str, Workflow[Any, Any]] = {}
         self.registry: Registry = {"group": self.group, "workflows": [], "files": []}
-        self.has_async = False
+        self.is_async = False  # all of its handlers are
 
     def hello(self) -> Message:
         """The fields of `hello`, but for what is in flight."""
@@ -182,7 +182,7 @@ def _declare(boot: Boot) -> None:
         refuse(str(error))
     boot.workflows = {name: one for one in found for name in (one.name, *one.aliases)}
     boot.registry = {"group": boot.group, "workflows": told, "files": list(boot.files)}
-    boot.has_async = any(one.is_async for one in found)
+    boot.is_async = all(one.is_async for one in found)
 
 
 def run_start_hooks(finish: Callable[[Coroutine[Any, Any, Any]], Any]) -> None:

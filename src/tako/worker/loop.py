@@ -108,8 +108,8 @@ class Worker:
         """Say HELLO, work, and return the exit code."""
         boot.run_start_hooks(lambda hook: self._open_loop().finish(hook))
         speech.bridge()
-        if self._boot.has_async:
-            self._open_loop()
+        if self._boot.is_async:
+            self._open_loop()  # else with the first run that needs it: a `def` handler must not wait for it
         try:
             told = self.connection.open()
         except errors.DefinitionError as error:  # what only the engine can check: cron lines, time zones
