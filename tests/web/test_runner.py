@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import select
 import signal
 import socket
 import subprocess
@@ -346,6 +347,37 @@ def test_websockets_are_told_1012_at_drain(app: App) -> None:
         assert closed.value.rcvd is not None
         assert closed.value.rcvd.code == 1012
         assert instance.wait() == 0
+
+
+def test_a_websocket_that_is_told_1012_stays_open_until_the_client_has_answered(app: App) -> None:
+    """Else a message that is on its way would be refused, and the ingress would take that for a broken connection."""
+    with Instance(app(FASTAPI), "app:app") as instance, socket.socket(socket.AF_UNIX) as ws:
+        instance.started()
+        ws.settimeout(30)
+        ws.connect(str(instance.run / "app.sock"))
+        ws.sendall(
+            b"GET /ws HTTP/1.1\r\nHost: shop.localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+            b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+        )
+        assert b" 101 " in ws.recv(4096)
+        ws.sendall(masked(0x81, b"hello"))
+        assert ws.recv(4096) == b"\x81\x05hello"
+
+        instance.send_signal(signal.SIGTERM)
+
+        assert ws.recv(4096) == b"\x88\x02" + (1012).to_bytes(2, "big")
+        for _ in range(3):  # it reads on, and answers no more
+            ws.sendall(masked(0x81, b"too late"))
+        assert select.select([ws], [], [], 1.0)[0] == []
+        ws.sendall(masked(0x88, (1012).to_bytes(2, "big")))
+        assert ws.recv(4096) == b""
+        assert instance.wait() == 0
+
+
+def masked(head: int, payload: bytes) -> bytes:
+    """A frame as clients send it."""
+    mask = b"\x01\x02\x03\x04"
+    return bytes([head, 0x80 | len(payload)]) + mask + bytes(b ^ mask[at % 4] for at, b in enumerate(payload))
 
 
 def test_the_end_of_the_line_ends_nothing(app: App) -> None:

@@ -22,7 +22,7 @@ from uvicorn.lifespan.on import LifespanOn
 from uvicorn.server import ServerState
 
 from tako.protocol import control
-from tako.web import load, records
+from tako.web import load, partings, records
 from tako.web.access import AccessLog, App
 from tako.web.line import Line, Message, bind_private
 
@@ -151,9 +151,17 @@ class Runner:
         self._stop_accepting()
         # A connection that was accepted just now may not have sent its first byte; closing it would lose its request.
         await asyncio.sleep(GRACE_S)
+        for _ in range(3):  # on a busy machine this is the first turn since then: read before anything is closed
+            await asyncio.sleep(0)
+        leaving = []
         for connection in list(self._state.connections):
-            connection.shutdown()
+            if partings.can_part(connection):
+                leaving.append(asyncio.ensure_future(partings.part(connection, within_s=self._drain_timeout_s)))
+            else:
+                connection.shutdown()
         await self._finish()
+        for parting in leaving:
+            parting.cancel()
         if private is not None:
             private.close()
         try:
@@ -183,14 +191,16 @@ class Runner:
         self._is_cut_off = True
 
     async def _flush(self, deadline: float) -> None:
-        """Wait until what was answered has left for the client, as long as the client takes it."""
-        while time.monotonic() < deadline and any(map(_has_unsent, self._state.connections)):  # noqa: ASYNC110
+        """Wait until what was answered has left for the client, as long as the client takes it, and until websockets
+        have parted."""
+        while time.monotonic() < deadline and any(map(_is_open, self._state.connections)):  # noqa: ASYNC110
             await asyncio.sleep(0.02)  # no event tells that a transport's buffer is empty
 
 
-def _has_unsent(connection: Any) -> bool:
+def _is_open(connection: Any) -> bool:
     transport = getattr(connection, "transport", None)
-    return transport is not None and transport.get_write_buffer_size() > 0
+    has_unsent = transport is not None and transport.get_write_buffer_size() > 0
+    return has_unsent or partings.is_parting(connection)
 
 
 class _State(ServerState):
