@@ -242,6 +242,17 @@ def test_retry_all_takes_every_page_of_dead_runs_of_the_workflow(cli: Cli, engin
     assert engine.asked("retry") == [{"ids": [run_info(1)["id"], run_info(2)["id"]]}]
 
 
+def test_what_is_done_to_many_runs_tells_how_far_it_is(cli: Cli, engine: FakeEngine) -> None:
+    engine.answers["list_runs"] = page(*[run_info(number) for number in range(1_001)])
+    engine.answers["retry"] = lambda m: each(m, status="pending")
+
+    said = cli("runs", "retry", "--all")
+
+    assert said.err.splitlines() == [
+        "Run 1 of 1,001…", "Run 501 of 1,001…", "Run 1,001 of 1,001…", "✔ Enqueued again: 1001 runs.",
+    ]  # fmt: skip
+
+
 def test_retry_all_can_be_of_those_with_one_error_and_of_the_last_hour(cli: Cli, engine: FakeEngine) -> None:
     runs = [run_info(1, error="TimeoutError: smtp"), run_info(2, error="KeyError: x"), run_info(3, error=None)]
     engine.answers["list_runs"] = page(*runs)

@@ -97,18 +97,17 @@ class Request:
         try:
             line = json_text.encode(message).encode() + b"\n"
         except ValueError as error:
-            raise self._unsendable(f"cannot be sent: {error}") from None
+            cure = "Texts are valid Unicode, and numbers are finite."
+            raise self._unsendable(f"cannot be sent: {error}", cure) from None
         if len(line) + reserve > MAX_FRAME_BYTES:
             size = f"{len(line) + reserve:,} bytes"
-            raise self._unsendable(f"makes a request of {size}, and a request is at most {MAX_FRAME_BYTES:,}")
+            cure = "Store large data elsewhere and pass a reference to it; enqueue fewer runs at a time."
+            raise self._unsendable(f"makes a request of {size}, and a request is at most {MAX_FRAME_BYTES:,}", cure)
         return line
 
-    def _unsendable(self, why: str) -> TakoError:
+    def _unsendable(self, why: str, cure: str) -> TakoError:
         kind = PayloadError if self.command in (ENQUEUE, CHECK) else InvalidRequest
-        return kind(
-            f"`{self.command}` {why}; nothing was sent.",
-            cure="Store large data elsewhere and pass a reference to it; enqueue fewer runs at a time.",
-        )
+        return kind(f"`{self.command}` {why}; nothing was sent.", cure=cure)
 
     def answer(self, reply: "Message") -> "Any":
         """The data of its reply; raises the error that it stands for."""

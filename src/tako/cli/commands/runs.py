@@ -157,6 +157,8 @@ def _each(
         done.append(engine.call(command, {"id": ids[0], **fields}, deadline_s=DEADLINE_S))
     else:
         for at in range(0, len(ids), AT_ONCE):
+            if len(ids) > AT_ONCE:
+                output.doing(f"Run {at + 1:,} of {len(ids):,}…")
             answer = engine.call(command, {"ids": ids[at : at + AT_ONCE], **fields}, deadline_s=DEADLINE_S)
             done += answer["runs"]
             refused += answer["refused"]
