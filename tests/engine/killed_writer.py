@@ -33,6 +33,13 @@ async def main(path: str, round_number: int) -> None:
             await writer.do(runs.enqueue, [box], now_ms=number)
             await writer.do(waiters.signal, run_id=box["id"], event_name="news", payload_json="1", now_ms=number)
             print("signal", box["id"], flush=True)
+            doomed: NewRun = {"id": f"{run_id}-doomed", "workflow": "never claimed", "payload_json": "{}"}
+            await writer.do(runs.enqueue, [doomed], now_ms=number)
+            await writer.do(runs.cancel, doomed["id"], reason="not needed", now_ms=number)
+            print("cancel", doomed["id"], flush=True)
+            if number % 2:
+                await writer.do(runs.retry, doomed["id"], now_ms=number)
+                print("retry", doomed["id"], flush=True)
             claimed = await writer.do(
                 runs.claim, worker_id=f"{prefix}{name}", names=[name], max_runs=1, now_ms=number, release="r"
             )

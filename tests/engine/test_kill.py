@@ -28,6 +28,15 @@ def write_until_killed(path: Path, round_number: int) -> list[list[str]]:
     return [line.decode().split() for line in lines if line.endswith(b"\n")]
 
 
+def of_status(store: Store, status: str) -> set[str]:
+    return {row["id"] for row in store.connection.execute("SELECT id FROM runs WHERE status = ?", (status,))}
+
+
+def is_even(run_id: str) -> bool:
+    """Whether the number in `round1-17-doomed` is."""
+    return int(run_id.split("-")[1]) % 2 == 0
+
+
 def test_what_was_acknowledged_survives_kill_9_at_any_instant(tmp_path: Path) -> None:
     path = tmp_path / "runs.db"
     told: list[list[str]] = []
@@ -42,10 +51,14 @@ def test_what_was_acknowledged_survives_kill_9_at_any_instant(tmp_path: Path) ->
         assert invariants.check(store, seen=seen) == []
         saved = {run_id for run_id, _, _ in seen.steps}
         assert {run_id for what, run_id in told if what == "step"} <= saved
-        ended = {row["id"] for row in store.connection.execute("SELECT id FROM runs WHERE status = 'succeeded'")}
-        assert {run_id for what, run_id in told if what == "end"} <= ended
+        assert {run_id for what, run_id in told if what == "end"} <= of_status(store, "succeeded")
+        # Every second one is retried, whether that was answered or not.
+        assert {run_id for what, run_id in told if what == "cancel" and is_even(run_id)} <= of_status(
+            store, "cancelled"
+        )
+        assert {run_id for what, run_id in told if what == "retry"} <= of_status(store, "pending")
         kept = {row["id"] for row in store.connection.execute("SELECT id FROM runs JOIN signals ON run = seq")}
         assert {run_id for what, run_id in told if what == "signal"} <= kept
         store.close()
     assert len(told) >= ROUNDS * LINES
-    assert {what for what, _ in told} == {"run", "step", "end", "signal", "fire"}
+    assert {what for what, _ in told} == {"run", "step", "end", "signal", "fire", "cancel", "retry"}
