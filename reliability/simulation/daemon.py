@@ -17,8 +17,9 @@ from reliability.simulation.machine import Processes
 from reliability.simulation.worker import VERSION
 from tako.config.model import Config, GroupSettings
 from tako.engine import registry as registry_rows
+from tako.engine.call import Call
 from tako.engine.store import Store
-from tako.engine.writer import Writer, _Call
+from tako.engine.writer import Writer
 from tako.errors import TakoError
 from tako.host import activation, recovery
 from tako.host.app import AppHost
@@ -50,7 +51,7 @@ class SimulatedWriter(Writer):
     def _start(self) -> None:
         pass
 
-    def _hand_over(self, batch: list[_Call]) -> None:
+    def _hand_over(self, batch: list[Call]) -> None:
         if len(batch) > 1:
             count("several callers in one transaction")
         if self.world.daemon_is_doomed or self.world.rng.random() < 0.5:

@@ -30,9 +30,9 @@ from tako.engine import (
     steps,
     waiters,
     wakers,
-    writer,
 )
 from tako.engine import health as health_rows
+from tako.engine.call import Call
 from tako.engine.dispatcher import Dispatcher
 from tako.engine.leases import Leases, Released
 from tako.engine.store import Store
@@ -127,7 +127,7 @@ def _full_disk_is_no_error() -> Patches:
 
 def _deadline_ignored() -> Patches:
     """D4: an enqueue is stored after its caller has given up."""
-    return [_put(writer._Call, "is_late", lambda self, now: False)]
+    return [_put(Call, "is_late", lambda self, now: False)]
 
 
 def _repeated_enqueue_is_new() -> Patches:

@@ -3,8 +3,7 @@
 It never waits for more to come, and nobody is answered before COMMIT has returned (D3). There is one transaction at a
 time, in one of two threads. Short rules (`ask`) run on the loop's own thread as long as the disk commits in
 less time than it takes to wake another thread and be woken by it; all others, the checkpoints, and everything on a slow
-or locked disk have a thread of their own, so that the loop goes on answering. Reads have another thread and a
-connection that cannot write, so a slow list never holds up an enqueue.
+or locked disk have a thread of their own, so that the loop goes on answering. Reads have another one (reading.py).
 """
 
 from __future__ import annotations
@@ -20,8 +19,10 @@ from typing import Any, TypeVar
 
 from tako.engine import faults
 from tako.engine.answer import Answer
+from tako.engine.call import Call
 from tako.engine.events import Event
-from tako.engine.store import BUSY_TIMEOUT_MS, Reader, Store
+from tako.engine.reading import ReadingThread
+from tako.engine.store import BUSY_TIMEOUT_MS, Store
 from tako.errors import StoreDamaged, StoreUnavailable, TakoError
 
 T = TypeVar("T")
@@ -71,13 +72,13 @@ class Writer:
         self._is_unavailable = False
         self._loop = loop
         self._monotonic = monotonic
-        self._incoming: list[_Call] = []
+        self._incoming: list[Call] = []
         self._since = 0.0  # when the first of them came
         self._is_planned = False  # `_flush` will be called at the end of this turn of the loop
         self._is_away = False  # the store is with the thread
         self._came_back: asyncio.Future[None] | None = None  # for `stop`, which waits for that
         self._queue: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
-        self._reads: queue.SimpleQueue[_Call | None] = queue.SimpleQueue()
+        self._reading = ReadingThread(store, on_read=lambda call: self._post(self._deliver, [call], []))
         self._broken: TakoError | None = None
         self._stopping = False
         self._commit_s = 0.0  # how long a commit takes
@@ -92,7 +93,7 @@ class Writer:
         """Start the threads. A simulation has none."""
         self._threads.append(threading.Thread(target=self._write_forever, name="tako-writer", daemon=True))
         if self._store.path is not None:
-            self._threads.append(threading.Thread(target=self._read_forever, name="tako-reader", daemon=True))
+            self._threads.append(self._reading)
         for thread in self._threads:
             thread.start()
 
@@ -113,7 +114,7 @@ class Writer:
     ) -> asyncio.Future[T]:
         """`do` for callers that gather many answers. Call it on the loop."""
         future: asyncio.Future[T] = self._loop.create_future()
-        self._take(_Call(fn, args, kwargs, deadline_mono_ms, future, is_short=False))
+        self._take(Call(fn, args, kwargs, deadline_mono_ms, future, is_short=False))
         return future
 
     def ask(
@@ -127,7 +128,7 @@ class Writer:
         """`do` for what is asked thousands of times a second. A rule that is short, which means that it takes far less
         than a millisecond, may run on the loop's thread."""
         answer: Answer[T] = Answer()
-        self._take(_Call(fn, args, kwargs, deadline_mono_ms, answer, is_short=is_short))
+        self._take(Call(fn, args, kwargs, deadline_mono_ms, answer, is_short=is_short))
         return answer
 
     def ask_with_others(
@@ -142,17 +143,17 @@ class Writer:
         """`ask` of a rule for many (together.py). It is called once, as `fn(store, [one, …], **kwargs)`, for all whose
         turn comes one after the other, with the keywords of the last."""
         answer: Answer[T] = Answer()
-        self._take(_Call(fn, (one,), kwargs, deadline_mono_ms, answer, is_short=is_short, is_joint=True))
+        self._take(Call(fn, (one,), kwargs, deadline_mono_ms, answer, is_short=is_short, is_joint=True))
         return answer
 
     async def read(self, fn: Callable[..., T], *args: Any, **kwargs: Any) -> T:
         """Run `fn(reader, *args, **kwargs)` on one snapshot of the store, beside the writing."""
         future: asyncio.Future[T] = self._loop.create_future()
-        call = _Call(fn, args, kwargs, None, future, is_short=False)
+        call = Call(fn, args, kwargs, None, future, is_short=False)
         if self._store.path is None:
             self._take(call)
         elif not self._refuse(call):
-            self._reads.put(call)
+            self._reading.read(call)
         return await future
 
     async def stop(self) -> None:
@@ -169,7 +170,7 @@ class Writer:
                 self._idle_timer.cancel()
             self._queue.put(self._checkpoint)
             self._queue.put(None)
-            self._reads.put(None)
+            self._reading.stop()
         for thread in self._threads:
             await self._loop.run_in_executor(None, thread.join)
         # The answers of the last reads were posted to the loop before their thread ended: let them be delivered.
@@ -177,7 +178,7 @@ class Writer:
 
     # --- on the loop ------------------------------------------------------------------------------------------------
 
-    def _take(self, call: _Call) -> None:
+    def _take(self, call: Call) -> None:
         if self._refuse(call):
             return
         if not self._incoming:
@@ -188,7 +189,7 @@ class Writer:
             self._is_planned = True
             self._loop.call_soon(self._flush)
 
-    def _refuse(self, call: _Call) -> bool:
+    def _refuse(self, call: Call) -> bool:
         if self._broken is not None:
             call.answer.set_exception(self._broken)
         elif self._stopping:
@@ -202,7 +203,7 @@ class Writer:
         batch, self._incoming = self._incoming[:_MAX_BATCH], self._incoming[_MAX_BATCH:]
         self._hand_over(batch)
 
-    def _hand_over(self, batch: list[_Call]) -> None:
+    def _hand_over(self, batch: list[Call]) -> None:
         """Have it committed, here or in the thread. A simulation does it when it likes, with `_transact`."""
         since = self._since
         if self._commit_s < _QUICK_S and all(call.is_short for call in batch):
@@ -221,7 +222,7 @@ class Writer:
         self._is_away = True
         self._queue.put(work)
 
-    def _come_back(self, batch: list[_Call], events: list[Event]) -> None:
+    def _come_back(self, batch: list[Call], events: list[Event]) -> None:
         """The thread is through with this."""
         self._is_away = False
         if self._came_back is not None:
@@ -255,7 +256,7 @@ class Writer:
         else:
             self._send_away(self._checkpoint_away)
 
-    def _deliver(self, batch: list[_Call], events: list[Event]) -> None:
+    def _deliver(self, batch: list[Call], events: list[Event]) -> None:
         if self._timed:
             timed, self._timed = self._timed, []
             for took_s in timed:
@@ -281,7 +282,7 @@ class Writer:
         while (work := self._queue.get()) is not None:
             work()
 
-    def _transact(self, batch: list[_Call], *, since: float) -> None:
+    def _transact(self, batch: list[Call], *, since: float) -> None:
         # Two seconds from when the callers asked, not from when their turn came: D10 counts from there.
         waited_ms = int((self._monotonic() - since) * 1000)
         self._be_patient(BUSY_TIMEOUT_MS - waited_ms if waited_ms > BUSY_TIMEOUT_MS // 10 else BUSY_TIMEOUT_MS)
@@ -293,7 +294,7 @@ class Writer:
 
     # --- a transaction, in either thread ----------------------------------------------------------------------------
 
-    def _commit(self, batch: list[_Call], *, is_on_loop: bool = False) -> list[Event]:
+    def _commit(self, batch: list[Call], *, is_on_loop: bool = False) -> list[Event]:
         if self._broken is None:
             try:
                 return self._commit_together(batch, is_on_loop=is_on_loop)
@@ -312,7 +313,7 @@ class Writer:
             self._patience_ms = patience_ms
             self._store.connection.execute(f"PRAGMA busy_timeout = {patience_ms}").fetchall()
 
-    def _commit_together(self, batch: list[_Call], *, is_on_loop: bool = False) -> list[Event]:
+    def _commit_together(self, batch: list[Call], *, is_on_loop: bool = False) -> list[Event]:
         """One transaction for all. When one of them breaks it, each gets its own."""
         store = self._store
         changes = store.connection.total_changes
@@ -344,7 +345,7 @@ class Writer:
         self._account(changed)
         return store.take_events()
 
-    def _run(self, calls: list[_Call]) -> None:
+    def _run(self, calls: list[Call]) -> None:
         """Several at once only if their rule is one for many."""
         now = self._monotonic()
         for call in calls:
@@ -373,7 +374,7 @@ class Writer:
                 raise AssertionError(f"{call.fn.__name__} refused after it had written") from error
             call.error = error
 
-    def _recover(self, batch: list[_Call], error: Exception) -> list[Event]:
+    def _recover(self, batch: list[Call], error: Exception) -> list[Event]:
         known = None
         if isinstance(error, sqlite3.Error):
             known = faults.explain(error, path=self._store.path, at_commit=self._store.is_committing)
@@ -416,26 +417,6 @@ class Writer:
             if isinstance(known, StoreDamaged):
                 self._break(known)
 
-    # --- the reading thread -----------------------------------------------------------------------------------------
-
-    def _read_forever(self) -> None:
-        reader: Reader | None = None
-        while (call := self._reads.get()) is not None:
-            try:
-                reader = reader or self._store.reader()
-                reader.connection.execute("BEGIN")
-                try:
-                    call.result = call.fn(reader, *call.args, **call.kwargs)
-                finally:
-                    reader.connection.execute("COMMIT")
-            except sqlite3.Error as error:
-                call.error = faults.explain(error, path=self._store.path) or error
-            except Exception as error:  # the caller gets it; the thread goes on for the others
-                call.error = error
-            self._post(self._deliver, [call], [])
-        if reader is not None:
-            reader.close()
-
     # --- back on the loop -------------------------------------------------------------------------------------------
 
     def _post(self, fn: Callable[..., None], *args: Any) -> None:
@@ -446,37 +427,7 @@ class Writer:
             assert self._loop.is_closed()
 
 
-class _Call:
-    """One caller's rule on its way through the thread."""
-
-    __slots__ = ("answer", "args", "deadline_mono_ms", "error", "fn", "is_joint", "is_short", "kwargs", "result")
-
-    def __init__(
-        self,
-        fn: Callable[..., Any],
-        args: tuple[Any, ...],
-        kwargs: dict[str, Any],
-        deadline_mono_ms: float | None,
-        answer: asyncio.Future[Any] | Answer[Any],
-        *,
-        is_short: bool,
-        is_joint: bool = False,
-    ) -> None:
-        self.fn = fn
-        self.args = args
-        self.kwargs = kwargs
-        self.deadline_mono_ms = deadline_mono_ms
-        self.answer = answer
-        self.is_short = is_short
-        self.is_joint = is_joint
-        self.result: Any = None
-        self.error: Exception | None = None
-
-    def is_late(self, now: float) -> bool:
-        return self.error is None and self.deadline_mono_ms is not None and now * 1000 > self.deadline_mono_ms
-
-
-def _joins(call: _Call) -> object:
+def _joins(call: Call) -> object:
     """What neighbours must have in common to go by one rule together."""
     return call.fn if call.is_joint else call
 
@@ -495,7 +446,7 @@ def _copy_log_into_file(store: Store) -> None:
     store.connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
 
 
-def _fail(calls: list[_Call], error: Exception) -> None:
+def _fail(calls: list[Call], error: Exception) -> None:
     for call in calls:
         call.error = error
 
