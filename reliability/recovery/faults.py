@@ -11,8 +11,10 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import NamedTuple
 
+from reliability.recovery import memory
 from reliability.recovery.scene import Delay, Line, Scene
 from tako.errors import TakoError, WorkerUnhealthy
 
@@ -22,6 +24,8 @@ DEATHS_A_GROUP = 4
 READY_S = 1.1
 LEASE_S = 30.0
 HANG_S = 3.0
+OUT_OF_MEMORY = "worker out of memory (the kernel's SIGKILL)"
+MEMORY_BYTES = 96 << 20  # a worker of this app takes some 30 MB
 SIGNALS = (signal.SIGKILL, signal.SIGSEGV)
 
 
@@ -94,6 +98,42 @@ def _note_death(scene: Scene, found: Measured, run_id: str, pid: int, number: si
     waited_s = scene.daemon_waited_s()
     killed_at = time.monotonic()
     os.kill(pid, number)
+    again = scene.wait("started", run_id, after=killed_at)
+    found.samples.append(Sample(again.at - killed_at, again.boot_s, scene.daemon_waited_s() - waited_s))
+
+
+def worker_out_of_memory(times: int) -> Measured | None:
+    """The kernel ends a worker that wants more memory than its control group may have: as any other death, and told by
+    its name. None where no such group can be made."""
+    groups = -(-times // DEATHS_A_GROUP)
+    with memory.limited(most_bytes=MEMORY_BYTES) as limited:
+        if limited is None:
+            return None
+        with (
+            measuring(OUT_OF_MEMORY, 0.2, adds_boot=True) as found,
+            Scene(groups=groups) as scene,
+        ):
+            for _ in range(DEATHS_A_GROUP):
+                begun = _begin_in_all(scene, "eats")
+                for run_id, line in begun:
+                    if len(found.samples) < times:
+                        _note_hunger(scene, found, run_id, line.pid, limited)
+                scene.let_go(*(run_id for run_id, _ in begun))
+            told = scene.daemon.log.read_text(errors="replace").count("was killed by SIGKILL (out of memory")
+            if told < len(found.samples):
+                found.problems.append(f"{told} of {len(found.samples)} deaths were told as out of memory")
+    return found
+
+
+def _note_hunger(scene: Scene, found: Measured, run_id: str, pid: int, limited: Path) -> None:
+    pidfd = os.pidfd_open(pid)
+    try:
+        (limited / "cgroup.procs").write_text(str(pid))
+        waited_s = scene.daemon_waited_s()
+        scene.let_eat(run_id)
+        killed_at = memory.ended_at(pidfd, timeout_s=60)
+    finally:
+        os.close(pidfd)
     again = scene.wait("started", run_id, after=killed_at)
     found.samples.append(Sample(again.at - killed_at, again.boot_s, scene.daemon_waited_s() - waited_s))
 
@@ -232,8 +272,8 @@ def _all_killed(fault: str, times: int, *, between: Callable[[Scene], None]) -> 
     return found
 
 
-def _begin_in_all(scene: Scene) -> list[tuple[str, Line]]:
+def _begin_in_all(scene: Scene, what: str = "hold") -> list[tuple[str, Line]]:
     """A run in each group, in a worker that has been ready for long enough to be an ordinary one."""
-    begun = [scene.begin(f"{group}_hold") for group in scene.groups]
+    begun = [scene.begin(f"{group}_{what}") for group in scene.groups]
     time.sleep(max(0.0, max(line.process_at for _, line in begun) + READY_S - time.monotonic()))
     return begun

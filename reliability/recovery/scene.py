@@ -100,6 +100,10 @@ class Scene:
         for run_id in run_ids:
             (self.root / "go" / run_id).touch()
 
+    def let_eat(self, run_id: str) -> None:
+        """Let a run want more and more memory."""
+        (self.root / "go" / f"{run_id}.eat").touch()
+
     def daemon_waited_s(self) -> float:
         """For how long the daemon's main thread has been ready to run and had no CPU, since its start."""
         assert self.daemon.process is not None

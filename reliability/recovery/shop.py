@@ -35,6 +35,20 @@ def {group}_hold(ctx: Context) -> str:
     return "done"
 
 
+@workflow(group="{group}", retries=0)
+def {group}_eats(ctx: Context) -> str:
+    ledger.note("started", ctx.run_id)
+    hungry = Path("go", f"{{ctx.run_id}}.eat")
+    while not Path("go", ctx.run_id).exists():
+        if hungry.exists():
+            hungry.unlink()
+            hoard = [b"x" * (1 << 20)]
+            while True:
+                hoard.append(hoard[-1] + b"x")
+        time.sleep(0.02)
+    return "done"
+
+
 def body(run_id: str, name: str) -> str:
     ledger.note("X", run_id, name)
     time.sleep(0.01)

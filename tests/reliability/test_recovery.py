@@ -7,10 +7,12 @@ to the kernel and is not counted, and B is that of the very worker that went on.
 from __future__ import annotations
 
 import pytest
+from reliability.recovery import memory
 from reliability.recovery.__main__ import HEADER, measure, row
 
 TIMES = 20
 FAULTS = 7
+PLENTY = 1 << 30
 
 
 @pytest.mark.alone
@@ -27,4 +29,10 @@ def test_after_each_fault_work_goes_on_within_the_bound_of_table_r() -> None:
             missed.append((found.fault, found.problems, sorted(found.samples, key=lambda it: it.ours_s)[-3:]))
 
     assert missed == []
-    assert faults == FAULTS
+    assert faults == FAULTS + can_limit_memory()
+
+
+def can_limit_memory() -> bool:
+    """Only who may make a control group can let a worker run out of memory, and nobody else."""
+    with memory.limited(most_bytes=PLENTY) as group:
+        return group is not None
