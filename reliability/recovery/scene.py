@@ -105,11 +105,14 @@ class Scene:
         (self.root / "go" / f"{run_id}.eat").touch()
 
     def daemon_waited_s(self) -> float:
-        """For how long the daemon's main thread has been ready to run and had no CPU, since its start."""
+        """For how long the daemon's threads, which wait for each other, were ready and had no CPU, since its start."""
         assert self.daemon.process is not None
+        waited_ns = 0
         with suppress(OSError):
-            return int(Path(f"/proc/{self.daemon.process.pid}/schedstat").read_text().split()[1]) / 1e9
-        return 0.0
+            for task in Path(f"/proc/{self.daemon.process.pid}/task").iterdir():
+                with suppress(OSError):  # that thread has just ended
+                    waited_ns += int((task / "schedstat").read_text().split()[1])
+        return waited_ns / 1e9
 
     def health(self, group: str) -> dict[str, Any]:
         """A group's health."""
