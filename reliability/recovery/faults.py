@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
+from reliability.daemon import until
 from reliability.recovery import memory
 from reliability.recovery.scene import Delay, Line, Scene
 from tako.errors import TakoError, WorkerUnhealthy
@@ -119,9 +120,14 @@ def worker_out_of_memory(times: int) -> Measured | None:
                     if len(found.samples) < times:
                         _note_hunger(scene, found, run_id, line.pid, limited)
                 scene.let_go(*(run_id for run_id, _ in begun))
-            told = scene.daemon.log.read_text(errors="replace").count("was killed by SIGKILL (out of memory")
-            if told < len(found.samples):
-                found.problems.append(f"{told} of {len(found.samples)} deaths were told as out of memory")
+
+            def told() -> int:
+                return scene.daemon.log.read_text(errors="replace").count("was killed by SIGKILL (out of memory")
+
+            try:
+                until(lambda: told() >= len(found.samples), what="each death is told as out of memory", timeout_s=30)
+            except AssertionError as late:
+                found.problems.append(f"{late}, but {told()} of {len(found.samples)}")
     return found
 
 

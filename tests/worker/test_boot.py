@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -236,9 +238,27 @@ def test_a_start_hook_that_fails_is_a_boot_failure(engine: Engine, start: Start,
 
 
 def test_a_boot_that_hangs_dumps_its_stack_before_the_supervisors_patience_ends(start: Start) -> None:
-    worker = start("import threading\nthreading.Event().wait()\n", env={"TAKO_BOOT_TIMEOUT_MS": "300"})
+    worker = start("import threading\nthreading.Event().wait()\n", env={"TAKO_BOOT_TIMEOUT_MS": "2000"})
 
     worker.wait_for_output('workflows/flows.py", line 2 in <module>')
+
+
+def test_the_stack_is_dumped_by_the_time_that_began_with_the_process() -> None:
+    # What it does before it comes to that is spent by the clock, as on a machine that has no CPU for it.
+    code = """
+import time
+began = time.monotonic()
+from tako.worker import boot
+while time.monotonic() < began + 0.3:
+    pass
+print(time.monotonic() - began, boot._until_dump_s(30.0), boot._until_dump_s(0.1))
+"""
+
+    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+
+    spent_s, until_s, at_once_s = map(float, told.stdout.split())
+    assert until_s <= 27.0 - spent_s + 0.02
+    assert 0 < at_once_s < 0.1
 
 
 def test_no_stack_is_dumped_after_hello(engine: Engine, start: Start) -> None:
@@ -250,9 +270,9 @@ def test_no_stack_is_dumped_after_hello(engine: Engine, start: Start) -> None:
 
         @workflow
         def longer_than_a_boot(ctx: Context) -> None:
-            threading.Event().wait(1.2)
+            threading.Event().wait(2.2)
         """,
-        env={"TAKO_BOOT_TIMEOUT_MS": "1000"},
+        env={"TAKO_BOOT_TIMEOUT_MS": "2000"},
     )
 
     engine.wait("finish")
