@@ -54,7 +54,7 @@ def test_status_exits_1_and_names_each_problem_with_its_cure(cli: Cli, engine: F
     assert said.out.startswith(
         "✘ my-app: 2 things are wrong.\n  ✘ Group mail cannot start.\n    tako logs --last-crash\n"
     )
-    assert "mail failing, no worker (scaled to zero), 12 failed starts" in said.out
+    assert "mail failing, no worker, 12 failed starts" in said.out
     assert "worker exited with status 1 after 84ms" in said.out
 
 

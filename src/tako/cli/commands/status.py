@@ -68,8 +68,9 @@ def _is_warning(problem: dict[str, Any]) -> bool:
 def _group(output: Output, health: dict[str, Any], *, now_ms: int) -> None:
     workers = health.get("workers", [])
     in_flight = sum(_number(worker.get("in_flight")) for worker in workers)
+    none = "no worker" if health.get("failures") else "no worker (scaled to zero)"
     facts = [
-        _count(len(workers), "worker", "workers") if workers else "no worker (scaled to zero)",
+        _count(len(workers), "worker", "workers") if workers else none,
         f"{in_flight} in flight" if in_flight else "",
         _count(health["held"], "enqueue held", "enqueues held") if health.get("held") else "",
         _count(health["failures"], "failed start", "failed starts") if health.get("failures") else "",
