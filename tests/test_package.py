@@ -7,9 +7,11 @@ import subprocess
 import sys
 import zipfile
 from collections.abc import Iterator
+from importlib.metadata import distributions
 from pathlib import Path
 
 import pytest
+from packaging.specifiers import SpecifierSet
 
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "src" / "tako"
@@ -60,3 +62,12 @@ def test_the_wheel_carries_the_licence(wheel: zipfile.ZipFile) -> None:
     (name,) = [name for name in wheel.namelist() if name.endswith("LICENSE")]
 
     assert b"MIT License" in wheel.read(name)
+
+
+def test_every_package_that_is_installed_for_the_tests_takes_the_python_of_debian_12() -> None:
+    """The pins were made with a newer one; `make install` on a fresh machine must not find out."""
+    wanted = {found.metadata["Name"]: found.metadata["Requires-Python"] for found in distributions()}
+
+    refusing = [name for name, python in wanted.items() if python and "3.11.2" not in SpecifierSet(python)]
+
+    assert refusing == []
