@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import socket
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from tests.support.dev import is_alive, until
-from tests.support.server import App, failed, finished
+from tests.support.server import App, Server, failed, finished
+from tests.support.shop import shop
 
 pytestmark = pytest.mark.acceptance
 
@@ -178,6 +181,26 @@ def test_one_that_dies_right_after_the_switch_is_taken_back_without_a_boot(app: 
     with app.engine() as engine:
         run_id = app.get("/enqueue").text
         assert engine.ask("wait_run", id=run_id, timeout_ms=30_000)["result_json"] == '"r1"'
+
+
+def test_one_that_dies_while_its_certificate_is_waited_for_is_taken_back(tmp_path: Path) -> None:
+    settings = tmp_path / "server.toml"
+    with socket.create_server(("127.0.0.1", 0)) as silent:  # as an authority that does not answer
+        settings.write_text(f"[https]\nhttps_port = {silent.getsockname()[1]}\n")
+        with Server(tmp_path, f"--ingress={settings}", watch_s=0.1) as server, App(server, "shop", tmp_path) as app:
+            app.deploy("r1")
+            job = app.client.upload("shop", shop(app.folder, "r2"), "r2", routes=["shop.test"])["job"]
+            app.client.ask("deploy.commit", job=job)
+            switched_ms = app.client.until_phase(job, "watch")["ts_ms"]
+            app.reconnect()
+            (instance,) = app.status()["instances"]
+            until(lambda: time.time() * 1000 > switched_ms + 1_000, what="the watch is over but for the certificate")
+
+            os.killpg(instance["pid"], signal.SIGKILL)
+
+            app.client.ended(job, outcome="rolled_back")
+            assert app.get("/").text == "r1"
+            silent.close()  # who still waits there need not
 
 
 def test_one_that_dies_when_it_was_watched_long_enough_is_a_crash_loop_with_its_reason(app: App) -> None:

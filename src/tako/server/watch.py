@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tako.errors import DeployFailed
 from tako.host.gate import refusal
@@ -42,6 +42,11 @@ async def watch(job: Job) -> None:
     try:
         host.groups.try_out(on_broken)
         await _until_time_is_up(job, broken)
+        # A certificate that nobody gives us takes a while: what breaks then is not replaced, so it must be noticed.
+        either: set[asyncio.Future[Any]] = {broken, certificates}
+        await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+        if broken.done():
+            raise broken.result()
         await certificates
     finally:
         host.groups.try_out(None)
