@@ -76,6 +76,7 @@ HOT = {
     "stretches_of": "PRIMARY KEY (workflow=? AND stretch<?)",
     "forget_stretches": "PRIMARY KEY (workflow=? AND stretch<?)",
     "list_runs": "INTEGER PRIMARY KEY (rowid>? AND rowid<?)",
+    "created_from": "INTEGER PRIMARY KEY (rowid>?)",
     "pending_seqs": "runs_later",
     "running_seqs": "runs_running",
     "dead_seqs": "runs_dead",

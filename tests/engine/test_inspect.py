@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from tako.engine import inspect, runs
@@ -199,6 +201,43 @@ def test_a_list_of_one_workflow_looks_only_where_its_runs_are(engine: Rig) -> No
     assert [run["id"] for page in pages for run in page.runs] == rare[::-1]
     assert looks == 2, "two stretches have the newest four"
     assert ids(engine, workflows=["charge", "refund"], limit=1000) == ids(engine, limit=1000)
+
+
+DAY_MS = 24 * 3_600_000
+
+
+@pytest.mark.parametrize("workflow", [None, "charge"])
+def test_a_list_of_a_time_looks_only_where_its_runs_are(engine: Rig, workflow: str | None) -> None:
+    made = []
+    for _ in range(12):
+        made += [(engine.enqueue(), engine.now_ms) for _ in range(20)]
+        engine.store.take_seqs(700)  # others' runs, long deleted
+        engine.clock.advance(ms=10 * DAY_MS)
+    since_ms, until_ms = made[100][1], made[160][1]
+    seen: list[str] = []
+    engine.store.connection.set_trace_callback(seen.append)
+
+    found = ids(engine, workflow=workflow, since_ms=since_ms, until_ms=until_ms, limit=1000)
+
+    engine.store.connection.set_trace_callback(None)
+    assert found == [run_id for run_id, at_ms in made if since_ms <= at_ms < until_ms][::-1]
+    assert sum("created_ms FROM runs WHERE seq >=" in text for text in seen) < 40
+    ranges = [re.search(r"r.seq >= (\d+) AND r.seq < (\d+)", text) for text in seen]
+    rows = sum(int(one[2]) - int(one[1]) for one in ranges if one)
+    assert 0 < rows < 5 * 720, "of twelve times as many rows, those of three"
+    assert ids(engine, workflow=workflow, since_ms=engine.now_ms) == []
+    assert ids(engine, workflow=workflow, until_ms=made[0][1]) == []
+
+
+def test_a_clock_that_was_put_back_hides_no_run(engine: Rig) -> None:
+    early = [engine.enqueue() for _ in range(3)]
+    engine.clock.step_wall(ms=-3 * 3_600_000)
+    late = [engine.enqueue() for _ in range(3)]
+    at_ms = engine.now_ms
+    engine.clock.advance(ms=2 * 3_600_000)
+
+    assert ids(engine, since_ms=at_ms + 1) == early[::-1]
+    assert ids(engine, until_ms=at_ms + 1) == late[::-1]
 
 
 def test_a_transaction_that_failed_has_noted_nothing(engine: Rig) -> None:

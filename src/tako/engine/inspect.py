@@ -22,6 +22,9 @@ _FEW = 2_000
 # After every row: SQLite's largest number.
 _NEWEST = 2**63 - 1
 
+# Rows stand in the order of arrival, so in that of their times, too: but for a clock that was wrong, by less than this.
+_WRONG_MS = 24 * 3_600_000
+
 # So far back an id is looked for by its end.
 _LOOK_AT = 100_000
 
@@ -96,7 +99,10 @@ def list_runs(
         rows = reader.all("list_runs_among", among=json.dumps(among), before=before, limit=limit + 1, **filters)
     else:
         rows = []
-        for first, end in _ranges(reader, names, before):
+        begin = _row_of(reader, since_ms - _WRONG_MS) if since_ms is not None else 0
+        if until_ms is not None:
+            before = min(before, _row_of(reader, until_ms + _WRONG_MS))
+        for first, end in _ranges(reader, names, begin=begin, before=before):
             rows += reader.all("list_runs", first=first, before=end, limit=limit + 1 - len(rows), **filters)
             if len(rows) > limit:
                 break
@@ -356,21 +362,37 @@ def _among(
     return [row["seq"] for row in reader.all(_BY_STATUS[status])]
 
 
-def _ranges(reader: Reader, names: list[str] | None, before: int) -> Iterator[tuple[int, int]]:
+def _row_of(reader: Reader, at_ms: int) -> int:
+    """The row from which on runs were created at this time or later, halving the rows again and again."""
+    newest = reader.one("last_seq")
+    low, high = 0, 0 if newest is None else newest["seq"] + 1
+    while low < high:
+        middle = (low + high) // 2
+        row = reader.one("created_from", seq=middle)
+        if row is None or row["created_ms"] >= at_ms:
+            high = middle
+        else:
+            low = row["seq"] + 1
+    return low
+
+
+def _ranges(reader: Reader, names: list[str] | None, *, begin: int, before: int) -> Iterator[tuple[int, int]]:
     """Where to look for runs of these workflows, the newest first: from a row, to before a row."""
     if names is None:
-        yield 0, before
+        yield begin, before
         return
     end: int | None = None
     first = 0
     for row in reader.all("stretches_of", names=json.dumps(names), newest=(before - 1) // STRETCH):
         low = row["stretch"] * STRETCH
+        if low + STRETCH <= begin:
+            break
         if end is not None and low + STRETCH < first:
             yield first, end
             end = None
         if end is None:
             end = min(before, low + STRETCH)
-        first = low
+        first = max(low, begin)
     if end is not None:
         yield first, end
 

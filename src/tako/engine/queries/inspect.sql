@@ -47,6 +47,10 @@ SELECT r.seq, r.id, r.workflow, r.status, r.parked, r.lane, r.attempt, r.retries
    AND (:until_ms IS NULL OR r.created_ms < :until_ms)
  ORDER BY r.seq DESC LIMIT :limit;
 
+-- name: created_from
+-- When the first run at this row or behind it was created: one step of a search by time.
+SELECT seq, created_ms FROM runs WHERE seq >= :seq ORDER BY seq LIMIT 1;
+
 -- name: stretches_of
 -- Where runs of these workflows are, the newest first; :names is a JSON list.
 SELECT DISTINCT stretch FROM stretches
