@@ -46,6 +46,7 @@ def test_a_command_is_a_process_of_the_app(engine: FakeEngine) -> None:
     assert found["env"]["ENV"] == "development"
     assert found["env"]["TAKO_BUILD"] == "dev"
     assert found["env"]["TAKO_DATA_DIR"] == str(engine.folder / ".tako" / "data")
+    assert found["env"]["TAKO_URL_MY_APP"] == "http://localhost:8000"
     assert found["env"]["LOG_LEVEL"] == "info"
     assert "AWS_SECRET" not in found["env"]
     assert found["envelope"]["secrets"] == {"KEY": "hunter22"}

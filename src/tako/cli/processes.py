@@ -31,7 +31,7 @@ def prepare(place: Place) -> Prepared:
     state = place.folder / ".tako"
     environment = env.build(
         inherited=os.environ,
-        variables=variables_of(config),
+        variables={**variables_of(config), **({env.url_variable(place.app): place.url} if place.url else {})},
         app=place.app,
         socket=place.socket,
         environment="development",
