@@ -199,6 +199,17 @@ def test_the_daemon_may_die_stop_and_start_and_no_visitor_notices(box: Box, lapt
     assert laptop.tako("status", "--env", "production", "--json").json["ok"]
 
 
+def test_caddy_may_die_and_is_there_again(box: Box, laptop: Laptop) -> None:
+    laptop.has_shop("r1", name="front")
+    laptop.tako("deploy")
+    restarts = "systemctl show -p NRestarts --value tako-caddy"
+    before = box.sh(restarts)
+
+    box.sh("systemctl kill --signal=SIGKILL tako-caddy")
+
+    until(lambda: box.sh(restarts) != before and served(box, "front.test"), what="systemd starts Caddy again")
+
+
 def test_an_upgrade_that_does_not_start_is_taken_back_and_no_visitor_notices(
     box: Box, laptop: Laptop, tmp_path: Path
 ) -> None:
