@@ -13,7 +13,6 @@ import asyncio
 import json
 import os
 import select
-import shlex
 import signal
 import socket
 import sys
@@ -101,13 +100,13 @@ class OneOff:
         request = launch.command(self._argv, name=self._name, token=token, fds=dict(enumerate(lent)))
         if self._terminal:
             request = replace(request, env={**request.env, "TERM": self._terminal})
-        words = shlex.join(self._argv)
-        site.say("info", f"{self._by} runs: {words}", scope="command")
+        program = self._argv[0]  # and not its arguments: people put passwords there
+        site.say("info", f"{self._by} runs {program}", scope="command")
         try:
             child = spawn.spawn(request)
         except spawn.SpawnFailed as error:
-            site.say("warning", f"not started: {words}: {error.words}", scope="command")
-            return {"code": NOT_STARTED, "words": f"{self._argv[0]} cannot be run: {error.words}"}
+            site.say("warning", f"{program} cannot be run: {error.words}", scope="command")
+            return {"code": NOT_STARTED, "words": f"{program} cannot be run: {error.words}"}
         finally:
             request.spool.unlink(missing_ok=True)  # what it says goes to whoever typed it
         try:
@@ -117,7 +116,7 @@ class OneOff:
             site.daemon.spawner.end_scope(self._name, app=site.app, env=site.env)
             site.host.tokens.revoke(token_hash(token))
         exit_ = await child.wait()
-        site.say("info", f"ended with {exit_.cause()}: {words}", scope="command")
+        site.say("info", exit_.words(subject=f"{program} of {self._by}"), scope="command")
         return {"code": exit_.code if exit_.signal is None else 128 + signal.Signals[exit_.signal]}
 
     async def _until_ended(self, line: socket.socket, child: Child) -> None:
