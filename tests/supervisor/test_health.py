@@ -1176,6 +1176,18 @@ def test_row_24_the_hello_of_an_adopted_worker_that_had_not_claimed_proves_the_c
     assert group.phases == ["ready"]
 
 
+def test_row_24_beside_an_adopted_worker_that_has_yet_to_claim_nobody_is_tried_after_failures_either() -> None:
+    group = Group(state=GroupState(health=Health.COOLDOWN, failures=3))
+    group.do(events.Recorded("w1", alive=True, same_boot=True, ready=True, claimed=False))
+
+    ticket = group.enqueue()
+
+    assert group.spawned == []
+    group.do(events.Hello("w1"))
+    assert group.of(Accept) == [Accept(ticket)]
+    assert group.state.failures == 3
+
+
 # --- row 25: stop ---------------------------------------------------------------------------------------------------
 
 

@@ -224,7 +224,8 @@ class Supervisor(RuleBasedStateMachine):
             self.failed_at = self.group.now.mono
         self.failures = state.failures
         assert state.failures == 0 or state.failure is not None, "S1: a failure without its reason"
-        assert state.is_failing is (state.failures >= 10 and state.health not in (Health.HEALTHY, Health.STOPPED)), "S6"
+        is_broken = state.health in (Health.COOLDOWN, Health.PROBING, Health.DEGRADED)
+        assert state.is_failing is (state.failures >= 10 and is_broken), "S6"
 
     def count_runs(self) -> None:
         in_flight = {process.worker_id: process.runs for process in self.processes.values() if process.runs}

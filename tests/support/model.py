@@ -11,8 +11,9 @@ STEPS = "TAKO_MODEL_STEPS"
 
 
 def sized(*, examples: int, steps: int) -> settings:
-    """So many histories of so many steps, unless the environment says otherwise."""
+    """So many histories of so many steps, and the same ones in every run, unless the environment asks for others."""
     return settings(
+        derandomize=EXAMPLES not in os.environ,
         max_examples=int(os.environ.get(EXAMPLES, examples)),
         stateful_step_count=int(os.environ.get(STEPS, steps)),
         deadline=None,

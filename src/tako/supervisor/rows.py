@@ -272,7 +272,8 @@ def row_23(turn: Turn, event: events.Recorded) -> None:
 
 
 def row_24(turn: Turn, event: events.Recorded) -> None:
-    """Daemon start; the recorded worker is alive: adopt it; HEALTHY if it had claimed. Row 22 gives it 15 s to call.
+    """Daemon start; the recorded worker is alive: adopt it; HEALTHY if it had claimed, UNPROVEN if it had said HELLO.
+    Row 22 gives it 15 s to call.
 
     One that drains goes on with that, and its time for it begins anew; it proves nothing about the code.
     """
@@ -297,6 +298,8 @@ def row_24(turn: Turn, event: events.Recorded) -> None:
     if event.claimed:
         turn.change(health=Health.HEALTHY, until=None)
         turn.accept_held()
+    elif event.ready and turn.state.health is Health.COOLDOWN and not event.solo:
+        turn.change(health=Health.UNPROVEN)  # it says HELLO again in a moment, so nobody is tried beside it
 
 
 def _adopt_draining(turn: Turn, event: events.Recorded, why: Why) -> None:
