@@ -22,6 +22,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tako.errors import TakoError
+
 if TYPE_CHECKING:
     from tako.server.site import Site
     from tako.supervisor.child import Child
@@ -81,6 +83,8 @@ class OneOff:
             line.setblocking(False)
             try:
                 told = await self._run(line, lent)
+            except TakoError as error:
+                told = {"code": 1, "words": str(error)}
             finally:
                 for fd in lent:
                     with suppress(OSError):
@@ -159,8 +163,6 @@ def run_here(path: Path, wanted: str) -> int:
 
     `wanted` is JSON: `app`, `env`, `argv`, `by`.
     """
-    from tako.errors import TakoError
-
     fields = {**json.loads(wanted), "terminal": os.environ.get("TERM", "") if os.isatty(0) else ""}
     try:
         answered = _ask(path, {"command": "one_off", **fields})
