@@ -78,8 +78,6 @@ FIELDS: dict[str, dict[str, str]] = {
     "leaving": {"worker_id": "worker"},
     "finish": {"worker_id": "worker", "id": "run", "epoch": "number", "outcome": "outcome", "result_json": "json",
                "error": "error", "reason": "text", "retry": "retry", "warnings": "texts"},
-    "save_steps": {"steps": "pairs"},
-    "finish_runs": {"runs": "pairs"},
     "heartbeat": {"worker_id": "worker", "runs": "pairs"},
     "release_runs": {"worker_id": "worker", "runs": "pairs"},
     "cancelled": {"worker_id": "worker", "runs": "pairs"},

@@ -39,8 +39,7 @@ def find(log: Sequence[Record]) -> list[Fact]:
             caller = callers.setdefault(record.fd, _Conversation())
             lines, caller.heard = _lines(caller.heard + record.data)
             for request in lines:
-                for number, one in _each(request):
-                    caller.asked[number] = one
+                caller.asked[request.get("request")] = request
         elif record.op == "Z":
             caller = callers[record.fd]
             caller.said = caller.said[: len(caller.said) - record.offset]
@@ -48,24 +47,10 @@ def find(log: Sequence[Record]) -> list[Fact]:
             caller = callers.setdefault(record.fd, _Conversation())
             lines, caller.said = _lines(caller.said + record.data)
             for reply in lines:
-                for number in reply.get("requests", [reply.get("request")]):
-                    request = caller.asked.pop(number, {})
-                    if reply.get("status") == "ok":
-                        found += _facts(at, request, reply.get("data"))
+                request = caller.asked.pop(reply.get("request"), {})
+                if reply.get("status") == "ok":
+                    found += _facts(at, request, reply.get("data"))
     return found
-
-
-def _each(request: Message) -> list[tuple[Any, Message]]:
-    """The requests that a line is, by number."""
-    one, many = _MANY.get(request.get("command", ""), ("", ""))
-    if not one:
-        return [(request.get("request"), request)]
-    return [
-        (number, {"command": one, **fields}) for number, fields in zip(request["requests"], request[many], strict=True)
-    ]
-
-
-_MANY = {"save_steps": ("save_step", "steps"), "finish_runs": ("finish", "runs")}
 
 
 def _lines(data: bytes) -> tuple[list[Message], bytes]:
@@ -84,7 +69,7 @@ def _facts(at: int, request: Message, data: Any) -> Iterator[Fact]:
     elif command == "save_step":
         yield Fact(at, "saved", run_id, request["step_name"])
     elif command == "finish":
-        yield Fact(at, "finished", run_id, data["status"] if data else request["outcome"])
+        yield Fact(at, "finished", run_id, data["status"])
     elif command == "park":
         yield Fact(at, "parked", run_id, request["step_name"])
     elif command == "signal_run":

@@ -18,7 +18,6 @@ import pytest
 from tako.errors import TakoError, Unauthorized
 from tako.protocol.framing import MAX_FRAME_BYTES
 from tako.rpc import connection as connection_module
-from tako.rpc.answers import Each
 from tako.rpc.auth import Peer, Principal, Role
 from tako.rpc.connection import Connection, Message
 from tako.rpc.server import Server
@@ -43,7 +42,6 @@ class Running:
                 "work": lambda c, m: "worked",
                 "release": self.release,
                 "large": lambda c, m: "x" * 4_000_000,
-                "each": lambda c, m: Each([TakoError("no") if one == "bad" else one for one in m["values"]]),
             },
             worker_commands=frozenset({"work"}),
             authenticate=self.authenticate,
@@ -167,28 +165,6 @@ def test_requests_with_a_number_overtake_each_other(client: Client) -> None:
     assert {reply["request"] for reply in (client.read(), client.read()) if reply} == {1, 3}
 
 
-def test_a_line_of_many_requests_is_answered_in_one_but_for_those_that_are_refused(client: Client) -> None:
-    client.send(command="each", values=["a", "bad", "b"], requests=[7, 8, 9])
-
-    refusal = client.read()
-    assert refusal is not None
-    assert (refusal["request"], refusal["status"], refusal["message"]) == (8, "error", "no")
-    assert client.read() == {"status": "ok", "requests": [7, 9]}
-
-
-def test_what_is_wrong_with_the_whole_line_is_told_to_each_of_its_requests(client: Client) -> None:
-    reply = client.call(command="fail", requests=[1, 2])
-
-    assert (reply["requests"], reply["status"]) == ([1, 2], "error")
-
-
-def test_the_requests_of_a_line_count_as_many(client: Client) -> None:
-    reply = client.call(command="slow", requests=list(range(connection_module.MAX_IN_FLIGHT + 1)))
-
-    assert "requests under way" in reply["message"]
-    assert client.call(command="echo", value="all were given up", request=1)["status"] == "ok"
-
-
 def test_an_error_carries_code_cause_cure_and_detail(client: Client) -> None:
     assert client.call(command="fail") == {
         "status": "error",
@@ -225,9 +201,6 @@ def test_a_bug_of_ours_is_named_without_what_it_held(client: Client) -> None:
         (b'{"command":"echo","app":"shop","value":1e400}', "out of range"),
         (b'{"command":"echo","app":"shop","value":"\xff"}', "UTF-8"),
         (b'{"app":"shop","command":"echo","value":' + b"[" * 65 + b"]" * 65 + b"}", "deeper"),
-        (b'{"command":"echo","app":"shop","requests":[]}', "list of integers"),
-        (b'{"command":"echo","app":"shop","requests":["1"]}', "list of integers"),
-        (b'{"command":"echo","app":"shop","request":1,"requests":[1]}', "in place of"),
         (b'{"command":"echo","app":"other"}', "unknown app: other"),
         (b'{"command":"echo","app":"shop","token":"stolen"}', "token"),
     ],

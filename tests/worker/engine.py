@@ -15,7 +15,7 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -153,7 +153,8 @@ class Engine:
             if not data:
                 break
             *lines, buffered = (buffered + data).split(b"\n")
-            for message in requests_of(lines):
+            for line in lines:
+                message: Message = json.loads(line)
                 with self.changed:
                     self.messages.append(message)
                     self.changed.notify_all()
@@ -207,24 +208,8 @@ class Engine:
         _ok(connection, message, {"runs": runs})
 
 
-def requests_of(lines: list[bytes]) -> Iterator[Message]:
-    """The requests in lines; each of `save_steps` and `finish_runs` as if it had come alone."""
-    for line in lines:
-        message: Message = json.loads(line)
-        one, many = {"save_steps": ("save_step", "steps"), "finish_runs": ("finish", "runs")}.get(
-            message["command"], ("", "")
-        )
-        if not one:
-            yield message
-        for number, fields in zip(message.get("requests", ()), message.get(many, ()), strict=True):
-            yield {"request": number, "command": one, "is_one_of_many": True, **fields}
-
-
 def _ok(connection: socket.socket, message: Message, data: Message) -> None:
-    if "is_one_of_many" in message:
-        _send(connection, {"status": "ok", "requests": [message["request"]]})
-    else:
-        _send(connection, {"status": "ok", "data": data, "request": message["request"]})
+    _send(connection, {"status": "ok", "data": data, "request": message["request"]})
 
 
 def _send(connection: socket.socket, message: Message) -> None:

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from tako.engine import children, runs, steps, waiters
-from tako.engine.answer import Answer
 from tako.engine.wakers import Branch
 from tako.errors import InvalidRequest, LeaseLost, VersionMismatch
 from tako.host import v0
 from tako.host.admission import check_new_runs
-from tako.host.each import each
 from tako.host.fields import (
     body,
     escaped,
@@ -34,8 +31,8 @@ if TYPE_CHECKING:
 
 COMMANDS = frozenset(
     {
-        "hello", "claim_runs", "load_steps", "save_step", "save_steps", "start_child", "load_outcomes", "park",
-        "finish", "finish_runs", "in_steps", "heartbeat", "release_runs", "cancelled", "idle", "leaving", "log",
+        "hello", "claim_runs", "load_steps", "save_step", "start_child", "load_outcomes", "park", "finish",
+        "in_steps", "heartbeat", "release_runs", "cancelled", "idle", "leaving", "log",
     }
 )  # fmt: skip
 
@@ -48,12 +45,10 @@ def commands(host: AppHost) -> dict[str, Handler]:
         "claim_runs": own.claim_runs,
         "load_steps": own.load_steps,
         "save_step": own.save_step,
-        "save_steps": own.save_steps,
         "start_child": own.start_child,
         "load_outcomes": own.load_outcomes,
         "park": own.park,
         "finish": own.finish,
-        "finish_runs": own.finish_runs,
         "in_steps": own.in_steps,
         "heartbeat": own.heartbeat,
         "release_runs": own.release_runs,
@@ -105,13 +100,6 @@ class WorkerCommands:
         """Save a step's result. Durable when answered."""
         if "result_json" not in message:
             return v0.save_step(self._host, connection, message)
-        return self._save_step(connection, message)
-
-    def save_steps(self, connection: Connection, message: Message) -> Any:
-        """`save_step` of many runs."""
-        return each(message, "steps", partial(self._save_step, connection))
-
-    def _save_step(self, connection: Connection, message: Message) -> Answer[str]:
         run_id = text(message, "id")
         step = {
             "run_id": run_id,
@@ -122,7 +110,7 @@ class WorkerCommands:
             "started_ms": optional_integer(message, "started_ms"),
             "attempt": optional_integer(message, "attempt") or 1,
         }
-        saved: Answer[str] = self._host.writer.ask_with_others(runs.save_all, step, now_ms=self._host.clock.now_ms())
+        saved = self._host.writer.ask_with_others(runs.save_all, step, now_ms=self._host.clock.now_ms())
         if self._host.listeners:
             saved.then(lambda _: self._host.tell_listeners("runs", (run_id,)))
         return saved
@@ -195,10 +183,6 @@ class WorkerCommands:
         worker_id, names = own_id(connection, message), texts(message, "steps")
         self._host.holding.executes(text(message, "id"), worker_id, epoch=integer(message, "epoch"), steps=names)
         return {}
-
-    def finish_runs(self, connection: Connection, message: Message) -> Any:
-        """`finish` of many runs."""
-        return each(message, "runs", partial(self.finish, connection))
 
     def heartbeat(self, connection: Connection, message: Message) -> Any:
         """Renew leases; tells which runs the worker holds no more, and why."""

@@ -3,8 +3,7 @@
 A handler is called with the connection and the message and gives its answer in one of
 three ways, cheapest first: the data itself; something with `then` (what the writer returns: no task is made for an
 enqueue, and no further turn of the loop); a coroutine or a future. Requests without `request` are answered in order,
-one at a time; those with it as they are ready. A line with `requests` is as many requests as it lists: their answer is
-`Each`, and what became of those that were done is said in one line.
+one at a time; those with it as they are ready.
 
 Limits (contract.md X1 to X4): 512 connections, 64 of one process, 1 MiB a line, 30 s for half a line or for a client
 that does not read its replies. A broken rule gets one error, then the connection is closed.
@@ -17,15 +16,15 @@ before has left. At most MAX_IN_FLIGHT requests are under way for one connection
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from tako.errors import InvalidRequest, TakoError, Unauthorized
 from tako.protocol import framing
-from tako.rpc import answers
 from tako.rpc.auth import Peer, Principal, Role, peer_of
 
 if TYPE_CHECKING:
@@ -54,6 +53,8 @@ Handler = Callable[["Connection", Message], Answer]
 PATIENCE_S = 30.0
 MAX_IN_FLIGHT = 4_096
 MAX_TOGETHER_BYTES = 65_536
+
+log = logging.getLogger("tako.rpc")
 
 
 class Connection(asyncio.Protocol):
@@ -199,10 +200,12 @@ class Connection(asyncio.Protocol):
             return
         if self.principal is None or ("token" in message and message["token"] != self.state.get("token")):
             self._introduce(message)
-        self._pending += answers.count(message)
-        if "request" in message or "requests" in message:
+        self._pending += 1
+        if "request" in message:
+            if type(message["request"]) is not int:
+                raise InvalidRequest("invalid request: `request` is an integer")
             if self._pending > MAX_IN_FLIGHT:
-                self.reply_error(message, answers.too_many(MAX_IN_FLIGHT))
+                self.reply_error(message, _too_many())
             else:
                 self._dispatch(message)
         elif self._busy:
@@ -260,33 +263,17 @@ class Connection(asyncio.Protocol):
 
     def reply(self, message: Message, data: Data) -> None:
         """Answer `message` with success."""
-        if type(data) is answers.Each:
-            self._reply_each(message, data.outcomes)
-        else:
-            self._send_reply(message, {"status": "ok", "data": data})
-
-    def _reply_each(self, message: Message, outcomes: Sequence[object]) -> None:
-        done = []
-        for number, outcome in zip(message["requests"], outcomes, strict=True):
-            if isinstance(outcome, BaseException):
-                self.reply_error({"request": number, "command": message["command"]}, outcome)
-            else:
-                done.append(number)
-        if done:
-            self._send_reply({"requests": done}, {"status": "ok"})
+        reply: Message = {"status": "ok", "data": data}
+        self._send_reply(message, reply)
 
     def reply_error(self, message: Message, error: BaseException) -> None:
         """Answer `message` with an error; one that is not ours is logged with its traceback."""
-        self._send_reply(message, answers.error_reply(error, command=str(message.get("command"))))
+        self._send_reply(message, error_reply(error, command=str(message.get("command"))))
 
     def _send_reply(self, message: Message, reply: Message) -> None:
         self._pending -= 1
         if "request" in message:
             reply["request"] = message["request"]
-            self.push(reply)
-        elif "requests" in message:
-            reply["requests"] = message["requests"]
-            self._pending -= len(message["requests"]) - 1
             self.push(reply)
         else:
             self.push(reply)
@@ -381,11 +368,32 @@ class Connection(asyncio.Protocol):
             yield
 
     def _fatal(self, error: Exception) -> None:
-        self.push(answers.error_reply(error, command=""))
+        self.push(error_reply(error, command=""))
         self.close()
+
+
+def _too_many() -> TakoError:
+    return TakoError(
+        f"this connection has {MAX_IN_FLIGHT:,} requests under way, the limit; nothing was done.",
+        cure="Wait for some of them before you ask for more.",
+    )
 
 
 def _disarmed(timer: asyncio.TimerHandle | None) -> asyncio.TimerHandle | None:
     if timer is not None:
         timer.cancel()
     return None
+
+
+def error_reply(error: BaseException, *, command: str) -> Message:
+    """The reply that tells of `error`. Raises nothing: what is not ours is logged and named an internal error."""
+    if isinstance(error, TakoError):
+        detail = {**error.detail, "cure": error.cure} if error.cure else error.detail
+        return {"status": "error", "message": error.message, "code": error.code, "detail": detail}
+    log.error("internal error while answering %s", command, exc_info=error)
+    return {
+        "status": "error",
+        "message": f"internal error: {type(error).__name__} while answering {command}; see the engine's log",
+        "code": "internal",
+        "detail": {},
+    }

@@ -21,8 +21,7 @@ from tako.worker import attempt as attempts
 from tako.worker import execute, values
 from tako.worker.async_steps import AsyncAttempt
 from tako.worker.attempt import Attempt
-from tako.worker.connection import ONCE, data_of
-from tako.worker.frames import Common, frame_of
+from tako.worker.connection import ONCE, data_of, frame_of
 from tako.worker.steps import SyncAttempt
 
 Message = dict[str, Any]
@@ -56,12 +55,12 @@ class Bench:
         return self
 
     def ask(
-        self, body: Message | Common, on_reply: Callable[[Message], None], *, keep: int = ONCE, run_id: str = ""
+        self, body: Message | str, on_reply: Callable[[Message], None], *, keep: int = ONCE, run_id: str = ""
     ) -> None:
         """Ask, and hand over the reply before this returns."""
         on_reply(self._reply(body))
 
-    def call(self, body: Message | Common, *, keep: int = ONCE, run_id: str = "") -> Any:
+    def call(self, body: Message | str, *, keep: int = ONCE, run_id: str = "") -> Any:
         """Ask; the reply's data."""
         return data_of(self._reply(body))
 
@@ -115,11 +114,11 @@ class Bench:
 
     # --- frames ---
 
-    def _reply(self, body: Message | Common) -> Message:
+    def _reply(self, body: Message | str) -> Message:
         # Through a frame and back, as on the socket: what would be refused there is refused here.
         frame = frame_of(next(self._numbers), body)
         try:
-            message = {"worker_id": self.worker_id, **framing.decode(frame[:-1])}  # as the connection would tell
+            message = framing.decode(frame[:-1])
             command, step = message["command"], message.get("step_name", "")
             if command == "start_child" and self._faults.crashes_after(self.workflow, step):
                 self._answer(message)  # the child is there, and nobody was told

@@ -15,8 +15,7 @@ from tako.sdk.startup import around_steps
 from tako.worker import tracebacks, values
 from tako.worker.attempt import FINISHED, PARKED, Attempt, Running
 from tako.worker.branches import Branches
-from tako.worker.connection import KEPT, data_of
-from tako.worker.frames import TooLarge
+from tako.worker.connection import KEPT, TooLarge, data_of
 from tako.worker.speech import who
 from tako.worker.tries import Failure, gathered, next_try_ms
 from tako.worker.unawaited import Unawaited
@@ -31,7 +30,6 @@ if TYPE_CHECKING:
     from tako.sdk.workflow import Workflow
     from tako.worker.attempt import Bench
     from tako.worker.children import Ends
-    from tako.worker.frames import Common
 
     class Threads(Protocol):
         """Where sync step functions run."""
@@ -259,7 +257,7 @@ class AsyncAttempt(Attempt):
         except TooLarge as large:
             raise values.too_large(name, large.size) from None
 
-    async def ask(self, message: Message | Common, *, keep: int = KEPT) -> Any:
+    async def ask(self, message: Message | str, *, keep: int = KEPT) -> Any:
         """Ask the engine; the reply's data. Raises what the handler should meet."""
         future: asyncio.Future[Message] = self.host.loop.create_future()
         self.bench.connection.ask(message, lambda reply: self.host.reply(future, reply), keep=keep, run_id=self.run_id)

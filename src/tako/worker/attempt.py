@@ -14,7 +14,6 @@ from _thread import allocate_lock, get_ident
 from tako import errors
 from tako.protocol import json_text
 from tako.worker.connection import KEPT
-from tako.worker.frames import Common
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -33,14 +32,14 @@ if TYPE_CHECKING:
         """What an attempt asks the engine through: a `Connection`."""
 
         def ask(
-            self, body: Message | Common, on_reply: Callable[[Message], None], *, keep: int = ..., run_id: str = ...
+            self, body: Message | str, on_reply: Callable[[Message], None], *, keep: int = ..., run_id: str = ...
         ) -> None:
             """Put a request into the outbox."""
 
         def flush(self) -> None:
             """Send what is in the outbox."""
 
-        def call(self, body: Message | Common, *, keep: int = ..., run_id: str = ...) -> Any:
+        def call(self, body: Message | str, *, keep: int = ..., run_id: str = ...) -> Any:
             """Ask, and wait for the reply's data."""
 
     class Bench(Protocol):
@@ -350,13 +349,11 @@ class Attempt:
         """The fields that every message about this run has."""
         return {"command": command, "worker_id": self.bench.worker_id, "id": self.run_id, "epoch": self.epoch}
 
-    def save_message(self, name: str, text: str, started_ms: int) -> Common:
+    def save_message(self, name: str, text: str, started_ms: int) -> str:
         """Save a step's result. Written by hand, as `succeeded_message`: they are most of what a worker says."""
-        quote = json_text.encode
-        return Common(
-            "save_step",
-            f'{self._who()},"step_name":{quote(name)},"result_json":{quote(text)},"started_ms":{started_ms},'
-            f'"attempt":{self.attempt}',
+        return (
+            f'"command":"save_step",{self._who()},"step_name":{json_text.encode(name)},"result_json":{json_text.encode(text)},'
+            f'"started_ms":{started_ms},"attempt":{self.attempt}'
         )
 
     def in_steps_message(self) -> Message:
@@ -380,12 +377,13 @@ class Attempt:
         """Ask how runs ended."""
         return {**self.message("load_outcomes"), "runs": ids}
 
-    def succeeded_message(self, text: str) -> Common:
+    def succeeded_message(self, text: str) -> str:
         """End the run with this result."""
-        return Common("finish", f'{self._who()},"outcome":"succeeded","result_json":{json_text.encode(text)}')
+        return f'"command":"finish",{self._who()},"outcome":"succeeded","result_json":{json_text.encode(text)}'
 
     def _who(self) -> str:
-        return f'"id":{json_text.encode(self.run_id)},"epoch":{self.epoch}'
+        quote = json_text.encode
+        return f'"worker_id":{quote(self.bench.worker_id)},"id":{quote(self.run_id)},"epoch":{self.epoch}'
 
     def refused(self, error: errors.TakoError) -> BaseException:
         """What the handler meets when the engine refuses a write about this run."""

@@ -17,7 +17,6 @@ from itertools import count
 
 from tako import errors
 from tako.protocol import PROTOCOL_VERSION, framing, json_text
-from tako.worker import frames
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -26,7 +25,6 @@ if TYPE_CHECKING:
     from typing import Any
 
     from tako.protocol.messages import HelloData
-    from tako.worker.frames import Common
 
     Message = dict[str, Any]
     OnReply = Callable[[Message], None]
@@ -48,13 +46,21 @@ FINAL = 2  # sent again until acknowledged, whatever `hello` says of its run: th
 LOST: Message = {"status": "error", "code": "connection_lost", "message": "the connection to the engine was lost"}
 
 
+class TooLarge(Exception):
+    """A frame is longer than the engine reads. `size` is how long it is, in bytes."""
+
+    def __init__(self, size: int) -> None:
+        super().__init__(f"{size} bytes")
+        self.size = size
+
+
 class _Request:
     """A request that has no reply yet."""
 
-    __slots__ = ("keep", "on_reply", "packed", "refusals", "run_id")
+    __slots__ = ("frame", "keep", "on_reply", "refusals", "run_id")
 
-    def __init__(self, packed: bytes | Common, on_reply: OnReply, keep: int, run_id: str) -> None:
-        self.packed = packed
+    def __init__(self, frame: bytes, on_reply: OnReply, keep: int, run_id: str) -> None:
+        self.frame = frame
         self.on_reply = on_reply
         self.keep = keep
         self.run_id = run_id
@@ -100,7 +106,7 @@ class Connection:
         self._log = log
         self._socket: socket | None = None
         self._framer = framing.Framer(max_bytes=None)
-        self._outbox: list[tuple[int, bytes | Common]] = []
+        self._outbox: list[bytes] = []
         self._sending = allocate_lock()
         self._numbers = count(1)
         self._table = allocate_lock()  # over _requests, _outbox, _socket and _is_up
@@ -171,7 +177,7 @@ class Connection:
                 number for number, request in self._requests.items() if request.keep == KEPT and request.run_id in gone
             ]
             dropped = [self._requests.pop(number) for number in refused]
-            self._outbox = [(number, request.packed) for number, request in self._requests.items()]
+            self._outbox = [request.frame for request in self._requests.values()]
             self._socket = connection
             self._is_up = True
         for request in dropped:
@@ -191,10 +197,10 @@ class Connection:
 
     # --- asking ---
 
-    def ask(self, body: Message | Common, on_reply: OnReply, *, keep: int = ONCE, run_id: str = "") -> None:
+    def ask(self, body: Message | str, on_reply: OnReply, *, keep: int = ONCE, run_id: str = "") -> None:
         """Put a request into the outbox; `flush` sends it. `on_reply` gets the whole reply, in the reader's thread.
 
-        `body` is the request's fields; of what is said most, their text.
+        `body` is the request's fields, or their text without braces (what is asked for each step is written by hand).
 
         A request that is kept may be asked while the daemon is away; another one is then answered with LOST at once.
 
@@ -202,12 +208,12 @@ class Connection:
             TooLarge: the frame would be refused; nothing was asked.
         """
         number = next(self._numbers)
-        found = frames.packed(number, body)
+        frame = frame_of(number, body)
         with self._table:
             if self._is_up or keep:
-                self._requests[number] = _Request(found, on_reply, keep, run_id)
+                self._requests[number] = _Request(frame, on_reply, keep, run_id)
                 if self._is_up:
-                    self._outbox.append((number, found))
+                    self._outbox.append(frame)
                 return
         on_reply(LOST)
 
@@ -218,16 +224,16 @@ class Connection:
                 return  # whoever holds it looks again after letting go
             try:
                 with self._table:
-                    requests, self._outbox = self._outbox, []
+                    frames, self._outbox = self._outbox, []
                     connection = self._socket
-                if connection is not None and requests:
-                    connection.sendall(frames.lines(requests))
+                if connection is not None and frames:
+                    connection.sendall(b"".join(frames))
             except OSError:
                 return  # the reader sees the end of the connection, and all that is kept is sent again
             finally:
                 self._sending.release()
 
-    def call(self, body: Message | Common, *, keep: int = ONCE, run_id: str = "") -> Any:
+    def call(self, body: Message | str, *, keep: int = ONCE, run_id: str = "") -> Any:
         """Ask, and wait for the reply's data. Not to be called by the reader's thread.
 
         Raises:
@@ -305,15 +311,9 @@ class Connection:
 
     def _hand_out(self, message: Message) -> None:
         number = message.get("request")
-        if number is not None:
-            self._hand_to(number, message)
-        elif "requests" in message:
-            for number in message["requests"]:
-                self._hand_to(number, message)
-        else:
+        if number is None:
             self._on_push(message)
-
-    def _hand_to(self, number: int, message: Message) -> None:
+            return
         with self._table:
             request = self._requests.get(number)
             if request is None:
@@ -338,7 +338,7 @@ class Connection:
             with self._table:
                 # After a reconnect in between it has been sent already.
                 if number in self._requests and self._is_up:
-                    self._outbox.append((number, request.packed))
+                    self._outbox.append(request.frame)
             self.flush()
 
         self._later(delay_s, resend)
@@ -350,6 +350,17 @@ class Connection:
             self._outbox = []
         for request in requests:
             request.on_reply(LOST)
+
+
+def frame_of(number: int, body: Message | str) -> bytes:
+    """The line of a request. Raises TooLarge when the engine would not read it."""
+    if type(body) is str:
+        frame = f'{{"request":{number},{body}}}\n'.encode("utf-8", "backslashreplace")
+    else:
+        frame = framing.encode({"request": number, **body})  # type: ignore[dict-item]
+    if len(frame) > framing.MAX_FRAME_BYTES:
+        raise TooLarge(len(frame))
+    return frame
 
 
 def _has_come(connection: socket) -> bool:

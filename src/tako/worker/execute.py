@@ -13,8 +13,7 @@ from tako.sdk.startup import around_handlers
 from tako.worker import attempt as attempts
 from tako.worker import speech, tracebacks, values
 from tako.worker.attempt import Ended
-from tako.worker.connection import FINAL
-from tako.worker.frames import TooLarge
+from tako.worker.connection import FINAL, TooLarge
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -23,7 +22,6 @@ if TYPE_CHECKING:
 
     from tako.protocol.messages import Outcome
     from tako.worker.attempt import Attempt
-    from tako.worker.frames import Common
     from tako.worker.steps import SyncAttempt
 
     Message = dict[str, Any]
@@ -144,7 +142,7 @@ def fatal(error: BaseException, *, reason: str | None = None) -> Message:
 
 def tell(attempt: Attempt, outcome: Message, on_reply: Callable[[Message], None]) -> None:
     """Log how an attempt ended and ask the engine to write it down; the message is kept until it is acknowledged."""
-    message: Message | Common
+    message: Message | str
     if outcome["outcome"] == "succeeded" and not attempt.warnings:
         message = attempt.succeeded_message(outcome["result_json"])
     else:

@@ -264,7 +264,7 @@ class Worker:
 
     def _finished(self, attempt: Attempt, reply: Message) -> None:
         if reply["status"] == "ok":
-            if reply.get("data", {}).get("status") == "pending":  # no data: one of many that succeeded
+            if reply["data"].get("status") == "pending":
                 execute.tell_next(attempt, reply["data"]["run_at_ms"])
         elif reply is not LOST:
             attempt.say("warning", f"the end of the run was not accepted: {reply.get('message', '')}")

@@ -14,8 +14,7 @@ from tako.sdk.context import Context
 from tako.sdk.startup import around_steps
 from tako.worker import values
 from tako.worker.attempt import Attempt, Ended
-from tako.worker.connection import FINAL, KEPT
-from tako.worker.frames import TooLarge
+from tako.worker.connection import FINAL, KEPT, TooLarge
 from tako.worker.speech import who
 from tako.worker.tries import Failure, gathered, next_try_ms
 
