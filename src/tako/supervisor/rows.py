@@ -298,7 +298,7 @@ def row_24(turn: Turn, event: events.Recorded) -> None:
     if event.claimed:
         turn.change(health=Health.HEALTHY, until=None)
         turn.accept_held()
-    elif event.ready and turn.state.health is Health.COOLDOWN and not event.solo:
+    elif event.ready and turn.state.is_elapsed and not event.solo:
         turn.change(health=Health.UNPROVEN)  # it says HELLO again in a moment, so nobody is tried beside it
 
 
