@@ -264,6 +264,12 @@ def served(box: Box, host: str) -> bool:
         return False
 
 
+def until_up(box: Box) -> None:
+    """Apps serve before the daemon has seen to all of them, and it answers when it has."""
+    active = "systemctl is-active tako-server"
+    until(lambda: box.sh(active, check=False).strip() == "active", what="the daemon is up", timeout_s=60)
+
+
 def test_after_a_reboot_everything_is_there_again(box: Box, laptop: Laptop) -> None:
     laptop.has_shop("r1", name="again")
     laptop.tako("deploy")
@@ -271,6 +277,7 @@ def test_after_a_reboot_everything_is_there_again(box: Box, laptop: Laptop) -> N
     box.reboot(clean=True)
 
     until(lambda: served(box, "again.test"), what="the app serves after the reboot", timeout_s=60)
+    until_up(box)
     assert laptop.tako("servers", "status", "fra1", "--json").json["servers"][0]["problems"] == []
 
 
@@ -317,7 +324,8 @@ def test_a_power_cut_in_the_middle_of_a_deploy_leaves_one_release_whole(
     deploy.kill()
     box.boot()
 
-    until(lambda: served(box, "dark.test"), what="the app serves after the power cut")
+    until(lambda: served(box, "dark.test"), what="the app serves after the power cut", timeout_s=60)
+    until_up(box)
     assert get(box, "dark.test")[1] == serves
     laptop.has_shop("r3", name="dark")
     laptop.tako("deploy")

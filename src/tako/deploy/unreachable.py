@@ -60,7 +60,8 @@ def failure(server: Server, *, code: int, said: str) -> TakoError:
             f"{at} has no {remote.SERVER}.", cure=f"Install it: tako servers add {server.address} --name {server.name}"
         )
     if code != SSH_FAILED:
-        return Unreachable(f"{at}: {last or f'exit code {code}'}", cure=f"See `tako servers status {server.name}`.")
+        first = said.strip().partition("\n")[0].strip()  # the reason; what follows is advice for who sits there
+        return Unreachable(f"{at}: {first or f'exit code {code}'}", cure=f"See `tako servers status {server.name}`.")
     if "Host key verification failed" in said or "IDENTIFICATION HAS CHANGED" in said:
         return HostKeyChanged(server)
     for sign, (why, cure, is_final) in _MEANINGS.items():
