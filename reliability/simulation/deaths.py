@@ -63,10 +63,11 @@ class Deaths:
             self._fail("L4", f"{worker_id} was asked to end {RECORDED_S}s ago, and the store does not say so")
 
     def _look(self, store: SimulatedStore) -> None:
-        """Which of them are recorded as of this commit."""
+        """Which of them are recorded as of this commit. Who had ended before was not: the mark of new code is put on
+        every record, also on that of a worker that died by itself while nobody looked."""
         if self._asked.keys() - self._recorded:
             for record in health.workers(store):
-                if record.get("why") in _WORDS:
+                if record.get("why") in _WORDS and record["worker_id"] not in self._ended:
                     self._recorded.add(record["worker_id"])
 
     def process_ended(self, life: Life) -> None:
