@@ -57,10 +57,10 @@ def summary(soak: Soak) -> list[str]:
 def problems(soak: Soak, *, strictly: bool) -> list[str]:
     """What grew. `strictly`: by the contract's figures, which take hours to tell."""
     found = []
-    if soak.growth(_files) > 0:
-        found.append(f"open files grew by {soak.growth(_files):.0f}")
-    if soak.growth(_threads) > 0:
-        found.append(f"threads grew by {soak.growth(_threads):.0f}")
+    if soak.rise(_files) > 0:
+        found.append(f"open files grew by {soak.rise(_files):.0f}")
+    if soak.rise(_threads) > 0:
+        found.append(f"threads grew by {soak.rise(_threads):.0f}")
     if any(sample.zombies for sample in soak.samples):
         found.append("dead children were not waited for")
     if (most := max(sample.log_bytes for sample in soak.samples)) > MAX_LOG_BYTES:

@@ -64,6 +64,12 @@ class Soak:
         """From the second third to the last."""
         return self.middle(2, what) - self.middle(1, what)
 
+    def rise(self, what: Callable[[Sample], float]) -> float:
+        """From the least of the second third to the least of the last: what comes and goes is not in it."""
+        third = len(self.samples) // 3
+        before, after = self.samples[third : 2 * third], self.samples[2 * third :]
+        return min(map(what, after)) - min(map(what, before))
+
     def slope_an_hour(self, what: Callable[[Sample], float]) -> float:
         """The median slope between all pairs after the warm-up (Theil and Sen): one odd sample does not move it."""
         rest = self.samples[len(self.samples) // 3 :]
@@ -123,8 +129,12 @@ def _new() -> dict[str, Any]:
 
 
 def _rest(daemon: Daemon) -> None:
-    """No run is left and no worker: the daemon alone."""
-    until(lambda: not daemon.workers(), what="scaled to zero", timeout_s=PATIENCE_S, every_s=0.02)
+    """No run is left and no worker, nor one that has ended and was not waited for yet: the daemon alone."""
+    assert daemon.process is not None
+    pid = daemon.process.pid
+    until(
+        lambda: not daemon.workers() and not _zombies_of(pid), what="scaled to zero", timeout_s=PATIENCE_S, every_s=0.02
+    )
     left = daemon.ask("list_runs", status="pending", limit=1)["runs"]
     assert not left, f"scaled to zero with work left: {left}"
 
