@@ -178,7 +178,7 @@ def _check(path: Path, found: Outcome) -> None:
     if words := [str(row[0]) for row in store.connection.execute("PRAGMA integrity_check(3)") if row[0] != "ok"]:
         found.problems.append(f"integrity: {words}")
     with store.transaction():
-        leases.recover(store, alive=[], counted=False, death="", now_ms=1)
+        leases.recover(store, recorded=[], now_ms=1)
     found.problems += invariants.check(store, seen=invariants.Seen(acknowledged=found.acknowledged))
     there = {row[0] for row in store.connection.execute("SELECT id FROM runs")}
     if found.refused & there:

@@ -164,7 +164,7 @@ def look(root: Path, known: Iterable[Fact], *, durability: str = "full") -> tupl
         found = [f"integrity: {row[0]}" for row in store.connection.execute("PRAGMA integrity_check(3)")]
         broken = [] if found == ["integrity: ok"] else found
         with store.transaction():
-            leases.recover(store, alive=[], counted=False, death="the power was cut", now_ms=1)
+            leases.recover(store, recorded=[], now_ms=1)
         broken += invariants.check(store)
         if schema.CURRENT > launch.KNOWN:
             broken += _copy_before(places.database)

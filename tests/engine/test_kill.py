@@ -46,7 +46,7 @@ def test_what_was_acknowledged_survives_kill_9_at_any_instant(tmp_path: Path) ->
         store = Store.open(path)
         assert schema.check(store.connection) == []
         with store.transaction():
-            leases.recover(store, alive=[], counted=True, death="SIGKILL", now_ms=10**9)
+            leases.recover(store, recorded=[], now_ms=10**9)
         seen = invariants.Seen(acknowledged={run_id for what, run_id in told if what in ("run", "fire")})
         assert invariants.check(store, seen=seen) == []
         saved = {run_id for run_id, _, _ in seen.steps}

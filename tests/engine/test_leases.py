@@ -324,23 +324,23 @@ def test_a_hand_back_names_the_claim_it_means(engine: Rig) -> None:
 # --- the start of a daemon ------------------------------------------------------------------------------------------
 
 
-def test_at_start_living_workers_keep_their_runs_and_dead_ones_lose_them(engine: Rig) -> None:
-    kept = engine.start(worker_id="alive")
-    lost = engine.start(worker_id="gone")
+def test_at_start_recorded_workers_keep_their_runs_and_of_others_they_come_back_uncharged(engine: Rig) -> None:
+    kept = engine.start(worker_id="recorded")
+    lost = engine.start(worker_id="unknown")
 
-    released = engine.do(leases.recover, alive=["alive"], counted=True, death="gone", now_ms=engine.now_ms)
+    released = engine.do(leases.recover, recorded=["recorded"], now_ms=engine.now_ms)
 
     assert released.ready == [lost]
-    assert engine.row(lost)["crashes"] == 1
-    assert leases.running(engine.store) == [(kept, 1, "alive")]
+    assert engine.row(lost)["crashes"] == 0
+    assert leases.running(engine.store) == [(kept, 1, "recorded")]
 
 
-def test_after_a_reboot_nobody_is_charged(engine: Rig) -> None:
+def test_two_runs_of_a_worker_that_nobody_knows_come_back_and_neither_is_a_suspect(engine: Rig) -> None:
     engine.enqueue()
     engine.enqueue()
     engine.claim(n=2)
 
-    released = engine.do(leases.recover, alive=[], counted=False, death="reboot", now_ms=engine.now_ms)
+    released = engine.do(leases.recover, recorded=[], now_ms=engine.now_ms)
 
     assert len(released.ready) == 2
     assert len(released) == 2

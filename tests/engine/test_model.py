@@ -208,9 +208,9 @@ class Engine(RuleBasedStateMachine):
         assert not (released.dead and not (counted and alone))
         self.rig.leases.drop_worker(worker_id)
 
-    @rule(alive=st.sets(st.sampled_from(WORKERS)), counted=st.booleans())
-    def restart(self, alive: set[str], counted: bool) -> None:
-        self.rig.do(leases.recover, alive=alive, counted=counted, death="gone", now_ms=self.rig.now_ms)
+    @rule(recorded=st.sets(st.sampled_from(WORKERS)))
+    def restart(self, recorded: set[str]) -> None:
+        self.rig.do(leases.recover, recorded=recorded, now_ms=self.rig.now_ms)
         self.rig.leases = leases.Leases(self.rig.clock.monotonic)
         for run_id, epoch, worker_id in leases.running(self.rig.store):
             self.rig.leases.grant(run_id, epoch, worker_id, LEASE_S)

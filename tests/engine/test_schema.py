@@ -79,7 +79,7 @@ def test_what_a_released_version_has_left_behind_is_opened_and_every_run_of_it_i
         for row in engine.store.connection.execute("SELECT id, status FROM runs WHERE ended_ms IS NULL")
     }
     assert len(unfinished) >= 16
-    engine.do(leases.recover, alive=[], counted=True, death="gone", now_ms=engine.now_ms)
+    engine.do(leases.recover, recorded=[], now_ms=engine.now_ms)
     engine.signal("waiting", value={"by": "UPS"})
     engine.do(pausing.resume, Target("workflow", "paused"))
     workflows = [row["workflow"] for row in engine.store.connection.execute("SELECT DISTINCT workflow FROM runs")]

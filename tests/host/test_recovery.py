@@ -87,7 +87,7 @@ def notice_the_code(folder: Path) -> None:
     code.start(python=sys.executable)
     store = Store.open(places_of(folder).database)
     with store.transaction():
-        recovery._read_and_mark(store, boot_id=child.boot_id(), code=code.digest, release="dev")
+        recovery._read_and_mark(store, code=code.digest, release="dev")
     store.close()
 
 

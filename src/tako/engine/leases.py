@@ -180,15 +180,14 @@ def hand_back(
     )  # fmt: skip
 
 
-def recover(store: Store, *, alive: Collection[str], counted: bool, death: str, now_ms: int) -> Released:
-    """At the start of a daemon: take back the runs of every worker that is not `alive`.
-
-    `counted` False when the machine was started anew: the power failed, not a run.
+def recover(store: Store, *, recorded: Collection[str], now_ms: int) -> Released:
+    """At the start of a daemon: take back the runs of every worker that is not `recorded`, as when its start could not
+    be stored on a full disk. Nobody can know how such a worker ended, or whether it has, so nobody is charged (L4).
     """
     found = Released()
     for row in store.all("workers_with_runs"):
-        if row["worker_id"] not in alive:
-            more = release(store, worker_id=row["worker_id"], counted=counted, death=death, now_ms=now_ms)
+        if row["worker_id"] not in recorded:
+            more = release(store, worker_id=row["worker_id"], counted=False, death=None, now_ms=now_ms)
             found.ready += more.ready
             found.solo += more.solo
             found.dead += more.dead

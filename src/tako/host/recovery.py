@@ -18,8 +18,6 @@ from tako.supervisor.states import Why
 if TYPE_CHECKING:
     from tako.host.app import AppHost
 
-DIED_MEANWHILE = "its worker died while the engine was not running"
-
 
 def open_store(places: Places, *, durability: Durability) -> Store:
     """Open the app's store, and make sure that it is the one that was here.
@@ -53,8 +51,7 @@ def open_store(places: Places, *, durability: Durability) -> Store:
 
 async def recover(host: AppHost) -> None:
     """Adopt the workers that live, take back the runs of those that do not, restore health and registry."""
-    boot_id = host.processes.boot_id()
-    found = await host.writer.do(_read_and_mark, boot_id=boot_id, code=host.code.digest, release=host.release)
+    found = await host.writer.do(_read_and_mark, code=host.code.digest, release=host.release)
     is_same_code = found["code"] == host.code.digest
     host.is_code_new = not is_same_code
     host.registry.stored.update(found["registries"])
@@ -71,13 +68,11 @@ async def recover(host: AppHost) -> None:
     recorded = [record for record in found["workers"] if record["group"] in host.groups.pools]
     released = await host.writer.do(
         leases.recover,
-        alive=[record["worker_id"] for record in recorded],
-        counted=found["boot_id"] == boot_id,
-        death=DIED_MEANWHILE,
+        recorded=[record["worker_id"] for record in recorded],
         now_ms=host.clock.now_ms(),
     )
     if released:
-        host.say("info", f"took back {len(released)} runs of workers that are gone")
+        host.say("info", f"took back {len(released)} runs of workers that nothing is known of")
     running = await host.writer.do(leases.running)
     host.holding.adopt(running)
     # A claim is stored before the record says so: who holds a run has claimed, and its death is no failed start.
@@ -95,15 +90,13 @@ async def recover(host: AppHost) -> None:
             pool.new_code(host.groups.config_of(pool.group))
 
 
-def _read_and_mark(store: Store, *, boot_id: str, code: str, release: str) -> dict[str, Any]:
+def _read_and_mark(store: Store, *, code: str, release: str) -> dict[str, Any]:
     found = {
-        "boot_id": store.get_meta("boot_id"),
         "code": store.get_meta("code"),
         "workers": health.workers(store),
         "health": health.load(store),
         "registries": registry.load(store, release=release),
     }
-    store.set_meta("boot_id", boot_id)
     store.set_meta("code", code)
     if found["code"] != code:
         # Together with the new mark: else the start after this one would take it for news of the code that is there,
