@@ -31,6 +31,7 @@ class GroupWatch:
         self._is_good: dict[str, bool] = {}
         self._failures: dict[str, int] = {}
         self._failed_at: dict[str, float] = {}
+        self._cools_since: dict[str, float] = {}  # by groups in COOLDOWN
         self._is_news: set[str] = set()
         self._troubled: set[str] = set()
         self._recorded: dict[str, tuple[int, int]] = {}  # failed starts that are known to be stored, and of which code
@@ -50,6 +51,10 @@ class GroupWatch:
         if is_good or self._is_good.get(group):
             self._good_at[group] = now
         self._is_good[group] = is_good
+        if state.health is Health.COOLDOWN:
+            self._cools_since.setdefault(group, now)
+        else:
+            self._cools_since.pop(group, None)
         self._recorded.pop(group, None)
         self._world.timeline.later(RECORDED_S, self._record, group, state.failures, self._world.daemon)
         if state.failures > self._failures.get(group, 0):
@@ -108,7 +113,8 @@ class GroupWatch:
             return
         slot = state.slot(worker.worker_id)
         decided_at = slot.asked_at if slot is not None else self._world.timeline.now
-        if state.health is Health.COOLDOWN and decided_at > self._failed_at.get(group, 0.0):
+        # What was decided while somebody served still starts, if the last one that did so goes before it has.
+        if state.health is Health.COOLDOWN and decided_at > self._cools_since.get(group, 0.0):
             self._fail("S3", f"a worker of {group} is started in COOLDOWN")
         if state.health is not Health.PROBING:
             return

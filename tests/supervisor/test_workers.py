@@ -220,6 +220,22 @@ def test_runs_are_taken_back_as_soon_as_the_store_takes_writes_again(tmp_path: P
     in_a_room(tmp_path, work)
 
 
+def test_runs_of_a_paused_group_are_taken_back_as_soon_as_the_store_takes_writes_again(tmp_path: Path) -> None:
+    async def work(room: Room) -> None:
+        room.house.script = DRAINS
+        worker_id = await room.active()
+        await until(lambda: "up" in room.house.lines)
+        room.house.store_error = StoreUnavailable("the disk is full")
+        room.pool.pause()
+        await until(lambda: any("not taken back yet: the disk is full" in text for _, text in room.house.logged))
+
+        room.house.store_error = None
+
+        await until(lambda: room.house.reclaimed == [(worker_id, False, None)])
+
+    in_a_room(tmp_path, work)
+
+
 def test_a_worker_idles_out_with_permission_and_the_house_is_quiet(tmp_path: Path) -> None:
     async def work(room: Room) -> None:
         room.house.script = DRAINS

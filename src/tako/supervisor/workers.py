@@ -357,7 +357,7 @@ class WorkerPool:
                 await self._house.reclaim(effect.worker_id, effect.counted, effect.death)
             except TakoError as error:  # the disk is full, or the store is locked: the runs must come back all the same
                 self._house.log("error", f"runs of {effect.worker_id} not taken back yet: {error.message}")
-                if self._state.health is Health.STOPPED:
+                if self._state.health is Health.STOPPED and not self._state.paused:
                     return  # the next engine does it, from the worker's record
                 await asyncio.sleep(RECLAIM_AGAIN_S)
             else:
