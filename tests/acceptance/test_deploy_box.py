@@ -22,6 +22,7 @@ from reliability.deploys.scene import Scene
 from tests.support.box import ROOT, Box
 from tests.support.dev import until
 from tests.support.laptop import Laptop
+from tests.support.shop import until_there_is
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(900)]  # the first one may have to put the Debian together
 
@@ -282,13 +283,15 @@ def test_after_a_reboot_everything_is_there_again(box: Box, laptop: Laptop) -> N
 
 
 def test_a_cable_that_is_pulled_and_put_back_does_not_end_a_deploy(box: Box, laptop: Laptop) -> None:
-    laptop.has_shop("r1", name="cable", at_import="import time; time.sleep(2)")
+    go = Path("/var/tmp/cable")  # on the box, where /run does not outlive a boot
+    laptop.has_shop("r1", name="cable", at_import=until_there_is(go))
     deploy = laptop.start("deploy")
     deploy.until("Each group of workers starts")
 
     box.cut_network()
     deploy.until("Trying again…")
     box.mend_network()
+    box.sh(f"touch {go}")
 
     ended = deploy.end()
     assert ended.code == 0, ended.err
@@ -316,7 +319,10 @@ def test_a_power_cut_in_the_middle_of_a_deploy_leaves_one_release_whole(
 ) -> None:
     laptop.has_shop("r1", name="dark")
     laptop.tako("deploy")
-    laptop.has_shop("r2", name="dark", at_import="import time; time.sleep(3)")
+    go = Path(f"/var/tmp/dark-{serves}")
+    laptop.has_shop("r2", name="dark", at_import=until_there_is(go))
+    if serves == "r2":
+        box.sh(f"touch {go}")
     deploy = laptop.start("deploy")
     deploy.until(phase)
 

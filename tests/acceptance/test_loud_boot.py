@@ -97,7 +97,8 @@ def test_4_the_run_that_was_stored_before_the_boot_failed_is_blocked_and_runs_wh
 
 
 def test_4_confirm_waits_for_the_claim_and_withdraws_what_nobody_claims(shop: Shopkeeper) -> None:
-    with shop("import time\n" + GREET.replace("    return ctx.step", "    time.sleep(3)\n    return ctx.step"),
+    held = "    while not Path('go').exists():\n        time.sleep(0.02)\n    return ctx.step"
+    with shop("import time\nfrom pathlib import Path\n" + GREET.replace("    return ctx.step", held),
               settings="[workflows]\nconcurrency = 1") as it:  # fmt: skip
         it.ready()
         claimed = tako.enqueue("greet", {"name": "Ann"}, confirm=True)
@@ -107,6 +108,8 @@ def test_4_confirm_waits_for_the_claim_and_withdraws_what_nobody_claims(shop: Sh
             tako.enqueue("greet", {"name": "Bob"}, confirm=True, deadline="1s")
 
         assert [run["id"] for run in it.ok("list_runs")["runs"]] == [claimed.id]
+        (it.folder / "go").touch()
+        it.ended(claimed.id)
 
 
 def test_10_a_worker_that_lives_and_claims_nothing_is_replaced_and_recorded(

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from tests.support.dev import until
 from tests.support.server import App, Engine, Server, failed, manifest_of, phases_of
-from tests.support.shop import shop
+from tests.support.shop import shop, until_there_is
 
 from tako.errors import DeployRefused, DeployRunning, UnknownRelease
 from tako.protocol.ids import uuid7
@@ -138,8 +138,7 @@ def test_while_a_deploy_is_under_way_roll_back_scale_and_delete_are_refused(app:
 def test_while_a_roll_back_or_new_secrets_are_under_way_a_deploy_is_refused(app: App) -> None:
     go = app.folder / "go"
     go.touch()
-    held = f"import pathlib, time\nwhile not pathlib.Path({str(go)!r}).exists(): time.sleep(0.02)"
-    app.deploy("r1", at_import=held)
+    app.deploy("r1", at_import=until_there_is(go))
     app.deploy("r2")
     next_one = shop(app.folder, "r3")
 

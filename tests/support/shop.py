@@ -7,6 +7,12 @@ from pathlib import Path
 
 from tests.support.dev import write
 
+
+def until_there_is(go: Path) -> str:
+    """`at_import` of an app that is to start when the test wants it: with this file, which it can read."""
+    return f"import pathlib, time\nwhile not pathlib.Path({str(go)!r}).exists(): time.sleep(0.02)"
+
+
 APP = """\
 import asyncio
 import json
